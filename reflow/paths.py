@@ -1,0 +1,96 @@
+"""Where things are: the user's folders, and the layout of a run's folder.
+
+::
+
+    <run_dir>/reflow/<run_id>/
+        scripts/<wave>-<task>.sh        what was submitted
+        waves/<wave>.wave               what the workers of one wave read (see `reflow.waves`)
+        logs/<task>/<thousand>/<index>.<attempt>.log
+        logs/<task>/wave-<wave>.log     the scheduler's own words, and what failed before Python began
+        code/                           a workflow that no file can give back, pickled
+        dispatch.lock
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+#: Elements per log folder: a folder of 1,000 entries stays quick to list on every file system.
+LOGS_PER_FOLDER = 1_000
+
+# A file name may have 255 bytes; the rest is for wave numbers and endings.
+_LONGEST_NAME = 120
+
+
+def config_dir() -> Path:
+    """Return the user's configuration folder, ``~/.config/reflow`` on Linux; it may not exist."""
+    from platformdirs import user_config_path  # here, because a worker never needs it and it costs 25 ms
+
+    return user_config_path("reflow")
+
+
+def cache_dir() -> Path:
+    """Return the user's cache folder, ``~/.cache/reflow`` on Linux; it may not exist."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("reflow")
+
+
+def safe_name(name: str) -> str:
+    """Return `name` as one file name of letters, digits, ``.``, ``_``, ``-`` and ``%``; different names stay different."""
+    safe = quote(name, safe="")
+    # quote leaves these alone: "." and ".." are folders, "~" is the shell's, and a leading dot hides the file.
+    safe = safe.replace("~", "%7E")
+    if safe.startswith("."):
+        safe = "%2E" + safe[1:]
+    if len(safe) > _LONGEST_NAME:
+        from hashlib import sha256
+
+        safe = f"{safe[:_LONGEST_NAME - 17]}%{sha256(name.encode()).hexdigest()[:16]}"
+    return safe
+
+
+class RunFolder:
+    """The files of one run inside its run directory."""
+
+    def __init__(self, run_dir: Path | str, run_id: str) -> None:
+        self.run_dir = Path(run_dir)
+        self.run_id = run_id
+        self.path = self.run_dir / "reflow" / safe_name(run_id)
+
+    @property
+    def dispatch_lock(self) -> Path:
+        """The file that one dispatcher at a time locks."""
+        return self.path / "dispatch.lock"
+
+    @property
+    def code(self) -> Path:
+        """The folder of pickled code."""
+        return self.path / "code"
+
+    def script(self, wave: int, task: str) -> Path:
+        """The script of one wave."""
+        return self.path / "scripts" / f"{wave:04d}-{safe_name(task)}.sh"
+
+    def sentinel_script(self, wave: int) -> Path:
+        """The script of the sentinel behind one wave."""
+        return self.path / "scripts" / f"{wave:04d}-sentinel.sh"
+
+    def wave(self, wave: int) -> Path:
+        """The wave file of one wave."""
+        return self.path / "waves" / f"{wave:04d}.wave"
+
+    def wave_log(self, wave: int, task: str) -> Path:
+        """The log that all jobs of one wave share: the scheduler's words, and failures before Python began."""
+        return self.path / "logs" / safe_name(task) / f"wave-{wave:04d}.log"
+
+    def sentinel_log(self, wave: int) -> Path:
+        """The log of the sentinel behind one wave."""
+        return self.path / "logs" / f"sentinel-{wave:04d}.log"
+
+    def element_log(self, task: str, index: int | None, attempt: int) -> Path:
+        """The stdout and stderr of one attempt of one instance; a singleton counts as index 0."""
+        number = index or 0
+        folder = self.path / "logs" / safe_name(task) / f"{number // LOGS_PER_FOLDER:03d}"
+        return folder / f"{number}.{attempt}.log"

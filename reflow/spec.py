@@ -1,0 +1,152 @@
+"""What a task is: its resources and the sources of its inputs, as records that the manifest can hold.
+
+`TaskPlan` is all that dispatch knows of a task. Dispatch never loads the user's code: it moves encoded values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """What the decorator was told about one task."""
+
+    array: bool = False
+    #: At most this many elements at the same time (``%N``); None for no limit.
+    array_parallelism: int | None = None
+    cpus: int = 1
+    #: Wall time as Slurm writes it: ``MM``, ``MM:SS``, ``HH:MM:SS``, ``D-HH``, ``D-HH:MM`` or ``D-HH:MM:SS``.
+    time: str = "00:30:00"
+    #: Memory per node as Slurm writes it: ``4G``, ``500M``.
+    mem: str = "4G"
+    #: Any further option of the scheduler: ``{"partition": "gpu", "gres": "gpu:1", "exclusive": True}``.
+    submit_options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    version: str = "1"
+    cache: bool = True
+    #: A gather runs on what succeeded although some elements failed.
+    allow_partial: bool = False
+    #: Shell lines before the worker starts (``module load ...``).
+    setup: tuple[str, ...] = ()
+    #: Environment variables of the task's workers.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: File name of a template to use instead of the executor's own; looked up in the template folders.
+    template: str | None = None
+
+
+class Take(str, Enum):
+    """What one upstream contributes to an input."""
+
+    #: The singleton's whole output, as one value.
+    VALUE = "value"
+    #: The items of the singleton's list.
+    ITEMS = "items"
+    #: One value per element of the array.
+    ELEMENTS = "elements"
+    #: The items of all the elements' lists, in order.
+    FLAT = "flat"
+
+    __str__ = str.__str__
+
+
+class Delivery(str, Enum):
+    """How an input reaches the instances of the task."""
+
+    #: The one value, to the singleton or to every element. One step, taken as VALUE.
+    WHOLE = "whole"
+    #: The concatenation of what the steps contribute, as one list, to the singleton or every element.
+    LIST = "list"
+    #: Item i of that concatenation to element i; its length is the width of the array.
+    EACH = "each"
+    #: Element i of the one upstream array to element i, as soon as it is done.
+    CHAIN = "chain"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class Step:
+    """One upstream of an input."""
+
+    task: str
+    take: Take
+
+
+@dataclass(frozen=True)
+class ResultInput:
+    """A parameter that gets the outputs of other tasks."""
+
+    parameter: str
+    steps: tuple[Step, ...]
+    delivery: Delivery
+    #: Name of the wiring mode in API.md's table, for people: direct, fan-out, gather, ...
+    mode: str
+
+
+@dataclass(frozen=True)
+class ParameterInput:
+    """A parameter that gets its value from the run's parameters."""
+
+    parameter: str
+    #: The name under which the run's parameters hold the value: the parameter's own, or ``<task>_<parameter>``.
+    key: str
+    #: ``Param(cache=False)`` keeps the value out of the identity.
+    cache: bool = True
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task of a run: everything that dispatch and the worker's start need, and no code."""
+
+    name: str
+    config: JobConfig
+    parameters: tuple[ParameterInput, ...] = ()
+    results: tuple[ResultInput, ...] = ()
+    #: Parameters that receive the run directory.
+    run_dir_parameters: tuple[str, ...] = ()
+    #: Tasks that must be complete first and give no data.
+    after: tuple[str, ...] = ()
+    #: Fingerprint of the code; '' when it cannot be known, which switches the cache off.
+    code: str = ""
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """Every task that this one waits for, sorted."""
+        return tuple(sorted({step.task for result in self.results for step in result.steps} | set(self.after)))
+
+    @property
+    def chain_parents(self) -> tuple[str, ...]:
+        """The arrays that this one follows element by element, sorted."""
+        return tuple(
+            sorted({result.steps[0].task for result in self.results if result.delivery is Delivery.CHAIN})
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON-safe values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, plan: Mapping[str, Any]) -> TaskPlan:
+        """Read what `to_json` wrote."""
+        config = dict(plan["config"])
+        config["setup"] = tuple(config["setup"])
+        return cls(
+            name=plan["name"],
+            config=JobConfig(**config),
+            parameters=tuple(ParameterInput(**each) for each in plan["parameters"]),
+            results=tuple(
+                ResultInput(
+                    parameter=each["parameter"],
+                    steps=tuple(Step(step["task"], Take(step["take"])) for step in each["steps"]),
+                    delivery=Delivery(each["delivery"]),
+                    mode=each["mode"],
+                )
+                for each in plan["results"]
+            ),
+            run_dir_parameters=tuple(plan["run_dir_parameters"]),
+            after=tuple(plan["after"]),
+            code=plan["code"],
+        )

@@ -1,0 +1,250 @@
+"""Frozen records that cross the store's border: what it returns, and what workers report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from ..indices import Indices
+from ..states import RunState, TaskState
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One execution of a workflow."""
+
+    run_id: str
+    graph_name: str
+    user_id: str
+    created_at: datetime
+    status: RunState
+    #: The run's parameters under the user's own names, decoded.
+    parameters: Mapping[str, Any]
+    #: What later dispatches need and the user did not name: executor, code, folders. JSON-safe.
+    settings: Mapping[str, Any]
+
+    def to_public_dict(self) -> dict[str, Any]:
+        """Return the record with the state as its string and the time as ISO-8601, without settings."""
+        public = _public(self)
+        del public["settings"]
+        return public
+
+
+@dataclass(frozen=True)
+class TaskSpecRecord:
+    """One task of one run, as persisted when the run was created."""
+
+    run_id: str
+    task_name: str
+    is_array: bool
+    #: What `reflow.spec.TaskPlan.to_json` made.
+    config: Mapping[str, Any]
+    dependencies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TaskInstanceRecord:
+    """One call of a task; `array_index` is None for a singleton."""
+
+    id: int
+    run_id: str
+    task_name: str
+    array_index: int | None
+    state: TaskState
+    job_id: str | None
+    #: The inputs of this instance alone (its fan-out item), decoded; None when it has none of its own.
+    input: Any
+    output: Any
+    error_text: str | None
+    identity: str
+    input_hash: str
+    output_hash: str
+    created_at: datetime
+    updated_at: datetime
+    #: Counts from 1; a retry adds one.
+    attempt: int = 1
+    #: When the newest attempt began and ended, as its worker (or the scheduler) said.
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    #: The node (host name) the newest attempt ran on.
+    node: str | None = None
+    #: The class of the failure: ``EXCEPTION``, ``OUT_OF_MEMORY``, ``TIMEOUT``, ``NODE_FAIL``, ``LOST``, ...
+    failure: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    #: Id of the instance whose result was taken over instead of running, else None.
+    cached_from: int | None = None
+
+    def to_public_dict(self) -> dict[str, Any]:
+        """Return the record with the state as its string and times as ISO-8601."""
+        return _public(self)
+
+
+def _public(record: RunRecord | TaskInstanceRecord) -> dict[str, Any]:
+    public = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, datetime):
+            value = value.isoformat()
+        elif isinstance(value, (TaskState, RunState)):
+            value = value.value
+        public[field.name] = value
+    return public
+
+
+class Failure(str, Enum):
+    """Why an attempt failed."""
+
+    #: The user's function raised.
+    EXCEPTION = "EXCEPTION"
+    #: The function called `sys.exit` or the process ended by itself with a code or a signal.
+    EXIT = "EXIT"
+    #: SIGTERM reached the worker (time limit, cancel or preemption; reconcile may know better).
+    INTERRUPTED = "INTERRUPTED"
+    #: The pipeline, an input or the output could not be loaded, decoded or encoded.
+    WORKER = "WORKER"
+    #: The scheduler refused the job for good.
+    REFUSED = "REFUSED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    TIMEOUT = "TIMEOUT"
+    NODE_FAIL = "NODE_FAIL"
+    PREEMPTED = "PREEMPTED"
+    #: The scheduler says that it was cancelled, and no one asked reflow for it.
+    CANCELLED = "CANCELLED"
+    #: The scheduler says failed, and the worker could not report.
+    FAILED = "FAILED"
+    #: Gone from the scheduler, no report, after the grace time.
+    LOST = "LOST"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class Report:
+    """One state change of one attempt of one instance, as its worker (or reconcile) publishes it.
+
+    Merged as a maximum over ``(attempt, rank of state)``. ``restart``, ``node`` and ``pid`` tell apart two
+    copies that the scheduler may run of one attempt at the same time.
+    """
+
+    instance: int
+    attempt: int
+    #: RUNNING, SUCCESS, FAILED or CANCELLED; or PENDING with the next attempt: back to waiting.
+    state: TaskState
+    #: Microseconds since 1970 UTC.
+    at: int
+    node: str = ""
+    pid: int = 0
+    #: How often the scheduler restarted the job (``SLURM_RESTART_COUNT``).
+    restart: int = 0
+    #: The output as JSON text (`reflow.codec.dumps`), for SUCCESS.
+    output: str | None = None
+    output_hash: str = ""
+    #: Identity, where it was not known before the element started (chain elements), else ''.
+    identity: str = ""
+    error: str | None = None
+    failure: Failure | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+@dataclass(frozen=True)
+class NewInstance:
+    """One row to create when a task is expanded."""
+
+    #: None for a singleton.
+    index: int | None
+    #: JSON text of the inputs that this element alone has: ``{parameter: encoded value}``; None for none.
+    input: str | None = None
+    identity: str = ""
+    input_hash: str = ""
+    #: A hit of the cache: the instance is created as SUCCESS with the output of that instance.
+    cached_from: int | None = None
+
+
+class WaveState(str, Enum):
+    """The life of one wave."""
+
+    #: Recorded before the submit command runs. Dispatch moves it on, after asking for the job's name if need be.
+    INTENT = "INTENT"
+    #: The scheduler gave a job id.
+    SUBMITTED = "SUBMITTED"
+    #: Refused for good; its instances are FAILED.
+    REFUSED = "REFUSED"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class WaveRecord:
+    """Instances handed to the scheduler together as one job."""
+
+    id: int
+    run_id: str
+    task_name: str
+    #: The unique job name, by which the scheduler can be asked whether it has the job.
+    job_name: str
+    state: WaveState
+    job_id: str | None
+    sentinel_job_id: str | None
+    #: The slots of the job's array, None for a plain job of one instance.
+    slots: Indices | None
+    #: Element index = slot + offset.
+    offset: int
+    #: The wave whose slots this one follows element by element (aftercorr), else None.
+    after_wave: int | None
+    #: When the intent was recorded, microseconds since 1970 UTC.
+    created_at: int
+
+
+@dataclass(frozen=True)
+class SlotRow:
+    """One instance of a wave as its launch needs it."""
+
+    instance: int
+    index: int | None
+    attempt: int
+    input: str | None
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """An instance that the scheduler should have: what reconcile compares with the scheduler's account."""
+
+    instance: int
+    attempt: int
+    state: TaskState
+    job_id: str
+    #: None for a plain job.
+    slot: int | None
+
+
+@dataclass(frozen=True)
+class CachedResult:
+    """A successful instance that may be used again."""
+
+    instance: int
+    run_id: str
+    output: str | None
+    output_hash: str
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """What `status` shows of one task, without one row per instance."""
+
+    task_name: str
+    is_array: bool
+    #: Number of instances, None before the task is expanded.
+    width: int | None
+    counts: Mapping[TaskState, int]
+    failed: Indices
+    #: Why the task as a whole cannot go on (unequal fan-out inputs, ...), else None.
+    error: str | None
+    #: First start and last end of the task's instances, microseconds; None before.
+    started_at: int | None
+    finished_at: int | None
+    cached: int
