@@ -24,6 +24,11 @@ class Indices:
         return cls._of(((start, stop),) if stop > start else ())
 
     @classmethod
+    def from_ranges(cls, pairs: Iterable[tuple[int, int]]) -> Indices:
+        """Return the union of ranges given as ``(start, stop)`` pairs, stop excluded, in any order."""
+        return cls._of(_join(sorted(pairs)))
+
+    @classmethod
     def parse(cls, text: str) -> Indices:
         """Read ``0-3,7``; raises `ValueError` on anything else. Empty text is the empty set."""
         pairs = []
@@ -99,15 +104,14 @@ class Indices:
         for start, stop in self._ranges:
             while place < len(other._ranges) and other._ranges[place][1] <= start:
                 place += 1
-            following = place
-            while start < stop and following < len(other._ranges) and other._ranges[following][0] < stop:
-                hole_start, hole_stop = other._ranges[following]
-                if start < hole_start:
-                    kept.append((start, hole_start))
-                start = max(start, hole_stop)
-                following += 1
-            if start < stop:
-                kept.append((start, stop))
+            rest, hole = start, place
+            while rest < stop and hole < len(other._ranges) and other._ranges[hole][0] < stop:
+                if rest < other._ranges[hole][0]:
+                    kept.append((rest, other._ranges[hole][0]))
+                rest = max(rest, other._ranges[hole][1])
+                hole += 1
+            if rest < stop:
+                kept.append((rest, stop))
         return Indices._of(kept)
 
     def __contains__(self, index: object) -> bool:
@@ -130,9 +134,7 @@ class Indices:
         return hash(self._ranges)
 
     def __str__(self) -> str:
-        return ",".join(
-            f"{start}" if stop - start == 1 else f"{start}-{stop - 1}" for start, stop in self._ranges
-        )
+        return ",".join(f"{start}" if stop - start == 1 else f"{start}-{stop - 1}" for start, stop in self._ranges)
 
     def __repr__(self) -> str:
         return f"Indices.parse({str(self)!r})"

@@ -38,16 +38,15 @@ def cache_dir() -> Path:
 
 
 def safe_name(name: str) -> str:
-    """Return `name` as one file name of letters, digits, ``.``, ``_``, ``-`` and ``%``; different names stay different."""
-    safe = quote(name, safe="")
-    # quote leaves these alone: "." and ".." are folders, "~" is the shell's, and a leading dot hides the file.
-    safe = safe.replace("~", "%7E")
+    """Return `name` as one file name of letters, digits, ``.``, ``_``, ``-`` and ``=``; different names differ."""
+    # "%" means something to Slurm's --output; "." and ".." are folders, and a leading dot hides the file.
+    safe = quote(name, safe="").replace("~", "%7E").replace("%", "=")
     if safe.startswith("."):
-        safe = "%2E" + safe[1:]
+        safe = "=2E" + safe[1:]
     if len(safe) > _LONGEST_NAME:
         from hashlib import sha256
 
-        safe = f"{safe[:_LONGEST_NAME - 17]}%{sha256(name.encode()).hexdigest()[:16]}"
+        safe = f"{safe[: _LONGEST_NAME - 17]}={sha256(name.encode()).hexdigest()[:16]}"
     return safe
 
 

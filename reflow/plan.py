@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .indices import Indices
-from .spec import TaskPlan
+from .spec import Delivery, Take, TaskPlan
 from .states import RunState, TaskState
 
 
@@ -19,6 +19,10 @@ class LiveWave:
     job_id: str | None
     #: The element indices of the wave that are not final yet.
     indices: Indices
+    #: The wave that this one follows element by element.
+    after_wave: int | None = None
+    #: Element index = slot + offset; None when the slots are numbered by rank, and nothing can follow them.
+    offset: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,17 @@ class TaskSnapshot:
     #: Indices per state.
     states: Mapping[TaskState, Indices] = field(default_factory=dict)
     #: Indices that are PENDING or RETRYING and belong to no wave.
-    free: Indices = Indices()
+    free: Indices = field(default_factory=Indices)
     waves: tuple[LiveWave, ...] = ()
     #: Why the task as a whole cannot go on, else None.
     error: str | None = None
+
+    def within(self, *states: TaskState) -> Indices:
+        """Return the indices that are in any of these states."""
+        found = Indices()
+        for state in states:
+            found = found | self.states.get(state, Indices())
+        return found
 
 
 @dataclass(frozen=True)
@@ -44,3 +55,174 @@ class RunSnapshot:
     run_id: str
     status: RunState
     tasks: tuple[TaskSnapshot, ...]
+
+
+@dataclass(frozen=True)
+class Expand:
+    """Create the instances of a task: its width is known now."""
+
+    task: str
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Hand these instances to the scheduler, perhaps to follow a wave of their parents slot by slot."""
+
+    task: str
+    indices: Indices
+    after_wave: int | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """Put instances back to waiting that the scheduler has dropped, or will, because their parent failed."""
+
+    task: str
+    indices: Indices
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Nothing is left to do or to wait for: give the run its final status."""
+
+    status: RunState
+
+
+PlanStep = Expand | Submit | Release | Finish
+
+
+def next_steps(snapshot: RunSnapshot, *, follow_elements: bool = True) -> tuple[PlanStep, ...]:
+    """Return what to do now; nothing when the run is over or can only wait.
+
+    `follow_elements` says whether the scheduler can start element i of a chain when element i of its parent is
+    done. The caller performs the steps, takes a new snapshot and asks again until there are none.
+    """
+    if snapshot.status is not RunState.RUNNING:
+        return ()
+    view = _View(snapshot)
+    releases = tuple(step for task in snapshot.tasks for step in _releases(view, task))
+    if releases:
+        return releases
+    steps = [step for task in snapshot.tasks for step in _task_steps(view, task, follow_elements)]
+    if not steps and not any(_is_in_flight(task) for task in snapshot.tasks):
+        return (Finish(_final_status(view)),)
+    return tuple(steps)
+
+
+class _View:
+    """What the rules ask about tasks, each answer worked out once."""
+
+    def __init__(self, snapshot: RunSnapshot) -> None:
+        self.tasks = {task.plan.name: task for task in snapshot.tasks}
+        self._blocked: dict[str, Indices] = {}
+
+    def blocked(self, name: str) -> Indices:
+        """Return the waiting elements that cannot go on, because their parent element failed or is blocked."""
+        if name not in self._blocked:
+            task = self.tasks[name]
+            lost = Indices()
+            for parent in task.plan.chain_parents:
+                lost = lost | self.tasks[parent].within(TaskState.FAILED, TaskState.CANCELLED) | self.blocked(parent)
+            self._blocked[name] = task.free & lost
+        return self._blocked[name]
+
+    def is_complete(self, name: str) -> bool:
+        """Return whether every instance succeeded; an empty array is complete."""
+        task = self.tasks[name]
+        return task.width is not None and len(task.within(TaskState.SUCCESS)) == task.width
+
+    def is_settled(self, name: str) -> bool:
+        """Return whether no instance will change any more without a person's retry."""
+        task = self.tasks[name]
+        if task.error is not None:
+            return True
+        over = task.within(TaskState.SUCCESS, TaskState.FAILED, TaskState.CANCELLED) | self.blocked(name)
+        return task.width is not None and len(over) == task.width
+
+    def is_ready(self, task: TaskSnapshot) -> bool:
+        """Return whether everything but the chain parents has what this task needs."""
+        partial = _partial_upstreams(task.plan)
+        return all(
+            self.is_complete(name) or (name in partial and self.tasks[name].error is None and self.is_settled(name))
+            for name in task.plan.upstreams
+            if name not in task.plan.chain_parents or name in task.plan.after
+        )
+
+    def is_fine(self, name: str) -> bool:
+        """Return whether the task is no reason to call the run failed."""
+        if self.is_complete(name):
+            return True
+        followers = [task.plan for task in self.tasks.values() if name in task.plan.upstreams]
+        tolerated = bool(followers) and all(name in _partial_upstreams(plan) for plan in followers)
+        return tolerated and self.tasks[name].error is None and self.is_settled(name)
+
+
+def _partial_upstreams(plan: TaskPlan) -> frozenset[str]:
+    """The arrays of which this task takes whatever succeeded."""
+    if not plan.config.allow_partial:
+        return frozenset()
+    taken = (step for result in plan.results if result.delivery is not Delivery.CHAIN for step in result.steps)
+    return frozenset(step.task for step in taken if step.take in (Take.ELEMENTS, Take.FLAT)) - set(plan.after)
+
+
+def _is_in_flight(task: TaskSnapshot) -> bool:
+    return bool(task.waves) or bool(task.within(TaskState.SUBMITTED, TaskState.RUNNING))
+
+
+def _releases(view: _View, task: TaskSnapshot) -> list[Release]:
+    """Find elements submitted behind a parent element that is no longer on its way in that very wave.
+
+    The scheduler drops them (``--kill-on-invalid-dep``) when the parent fails; and when the parent was retried
+    before anyone looked, it runs in another wave, which these do not follow.
+    """
+    (parent_name, *others) = task.plan.chain_parents or ("",)
+    if not parent_name or others:
+        return []
+    parent = view.tasks[parent_name]
+    dropped = Indices()
+    for wave in task.waves:
+        if wave.after_wave is None:
+            continue
+        coming = parent.within(TaskState.SUCCESS)
+        for parent_wave in parent.waves:
+            if parent_wave.id == wave.after_wave:
+                coming = coming | parent_wave.indices
+        dropped = dropped | ((wave.indices & task.within(TaskState.SUBMITTED)) - coming)
+    return [Release(task.plan.name, dropped)] if dropped else []
+
+
+def _task_steps(view: _View, task: TaskSnapshot, follow_elements: bool) -> list[PlanStep]:
+    if task.error is not None or not view.is_ready(task):
+        return []
+    name = task.plan.name
+    parents = [view.tasks[parent] for parent in task.plan.chain_parents]
+    if task.width is None:
+        expanded = all(parent.width is not None and parent.error is None for parent in parents)
+        return [Expand(name)] if expanded else []
+    if not task.free:
+        return []
+    ready = task.free
+    for parent in parents:
+        ready = ready & parent.within(TaskState.SUCCESS)
+    steps: list[PlanStep] = [Submit(name, ready)] if ready else []
+    if follow_elements and len(parents) == 1:
+        steps += _followers(task, task.free - ready, parents[0].waves)
+    return steps
+
+
+def _followers(task: TaskSnapshot, waiting: Indices, waves: Sequence[LiveWave]) -> list[Submit]:
+    """Submit waiting elements behind the waves that carry their parent elements."""
+    followed = ((wave, waiting & wave.indices) for wave in waves if wave.job_id is not None)
+    return [
+        Submit(task.plan.name, indices, after_wave=wave.id)
+        for wave, indices in followed
+        if indices and wave.offset is not None
+    ]
+
+
+def _final_status(view: _View) -> RunState:
+    if all(view.is_fine(name) for name in view.tasks):
+        return RunState.SUCCESS
+    failed = any(task.error is not None or task.within(TaskState.FAILED) for task in view.tasks.values())
+    cancelled = any(task.within(TaskState.CANCELLED) for task in view.tasks.values())
+    return RunState.CANCELLED if cancelled and not failed else RunState.FAILED

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -111,6 +111,8 @@ class TaskPlan:
     after: tuple[str, ...] = ()
     #: Fingerprint of the code; '' when it cannot be known, which switches the cache off.
     code: str = ""
+    #: JSON text of every parameter value that the function receives, defaults included, by parameter name.
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def upstreams(self) -> tuple[str, ...]:
@@ -120,9 +122,7 @@ class TaskPlan:
     @property
     def chain_parents(self) -> tuple[str, ...]:
         """The arrays that this one follows element by element, sorted."""
-        return tuple(
-            sorted({result.steps[0].task for result in self.results if result.delivery is Delivery.CHAIN})
-        )
+        return tuple(sorted({result.steps[0].task for result in self.results if result.delivery is Delivery.CHAIN}))
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON-safe values."""
@@ -149,4 +149,42 @@ class TaskPlan:
             run_dir_parameters=tuple(plan["run_dir_parameters"]),
             after=tuple(plan["after"]),
             code=plan["code"],
+            arguments=dict(plan["arguments"]),
         )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What every later dispatch of a run needs and no one computes twice. Kept with the run in the manifest."""
+
+    run_dir: str
+    #: Folder in which the tasks run: where the run was submitted.
+    working_dir: str
+    #: The Python that runs the workers.
+    python: str
+    executor: str
+    executor_settings: Mapping[str, Any]
+    #: ``worker``: the worker that ends a stage dispatches the next; ``job``: the sentinel job does.
+    dispatch: str
+    #: ``cpus time mem options`` of the sentinel job.
+    dispatch_resources: Mapping[str, Any]
+    #: What `reflow.code.CodeReference` made.
+    code: Mapping[str, Any]
+    #: Recompute everything, or these tasks, although the cache knows results.
+    force: bool = False
+    force_tasks: tuple[str, ...] = ()
+    #: ``host`` and ``pid`` of the process that runs a local run's elements itself, else None.
+    local_process: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON-safe values."""
+        return asdict(self)
+
+    def without_local_process(self) -> RunSettings:
+        """Return the settings for a run that goes on at its scheduler."""
+        return replace(self, local_process=None)
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> RunSettings:
+        """Read what `to_json` wrote."""
+        return cls(**{**settings, "force_tasks": tuple(settings["force_tasks"])})

@@ -181,6 +181,10 @@ class EngineStore(Store):
         """Record a run with all its tasks in one turn, and request its first dispatch."""
 
     @abstractmethod
+    def update_run_settings(self, run_id: str, settings: Mapping[str, Any]) -> None:
+        """Replace what later dispatches of the run work with."""
+
+    @abstractmethod
     def get_run_record(self, run_id: str) -> RunRecord | None:
         """Return one run, or None."""
 
@@ -260,6 +264,10 @@ class EngineStore(Store):
         """Return whether someone noted so since the last `take_dispatch_request`."""
 
     @abstractmethod
+    def list_dispatch_requests(self) -> list[str]:
+        """Return the ids of all RUNNING runs that have to be looked at: a merge may settle others' reports too."""
+
+    @abstractmethod
     def take_dispatch_request(self, run_id: str) -> None:
         """Clear the note. The dispatcher calls it before it takes its snapshot, and looks again after it is done."""
 
@@ -286,7 +294,7 @@ class EngineStore(Store):
         indices: Indices,
         *,
         slots: Indices | None,
-        offset: int,
+        offset: int | None,
         after_wave: int | None,
     ) -> WaveRecord | None:
         """Record the intent to submit these waiting instances as one wave, in one turn.

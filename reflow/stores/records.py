@@ -149,6 +149,8 @@ class Report:
     failure: Failure | None = None
     exit_code: int | None = None
     signal: int | None = None
+    #: When the attempt began, in final reports: a merge that sees only the final one still knows it.
+    started_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,9 @@ class WaveRecord:
     sentinel_job_id: str | None
     #: The slots of the job's array, None for a plain job of one instance.
     slots: Indices | None
-    #: Element index = slot + offset.
-    offset: int
+    #: Element index = slot + offset; None when the slots are numbered by rank (scattered indices of a retry,
+    #: whose list would be too long for the scheduler).
+    offset: int | None
     #: The wave whose slots this one follows element by element (aftercorr), else None.
     after_wave: int | None
     #: When the intent was recorded, microseconds since 1970 UTC.
@@ -208,6 +211,7 @@ class SlotRow:
     index: int | None
     attempt: int
     input: str | None
+    identity: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,212 @@
+"""Find a workflow again in another process: by the file that holds it, or pickled when no file can give it back.
+
+The file is the one in which the `Workflow` stands, whatever `sys.argv[0]` is. Code goes with code: pickles lie in
+the run's own code folder, never in the manifest.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .errors import PipelineError
+
+
+@dataclass(frozen=True)
+class CodeReference:
+    """Where a worker finds the workflow."""
+
+    #: ``file``: load `location` by path; ``module``: import it by name; ``pickle``: load the pickle at `location`.
+    kind: str
+    location: str
+    #: Name of the variable that holds the workflow; '' in a pickle.
+    attribute: str
+    #: Folders to look in for the user's own modules.
+    search_path: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reference as JSON-safe values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, reference: Mapping[str, Any]) -> CodeReference:
+        """Read what `to_json` wrote."""
+        return cls(**{**reference, "search_path": tuple(reference["search_path"])})
+
+
+def find_reference(workflow: object, module_globals: Mapping[str, Any]) -> CodeReference | None:
+    """Return where the workflow can be found again, or None when only a pickle can carry it.
+
+    `module_globals` is the namespace in which the workflow was created; the main script is looked at too, because
+    it may hold a workflow that a function of another module made.
+    """
+    for namespace in (module_globals, vars(sys.modules["__main__"])):
+        file = namespace.get("__file__")
+        attribute = next((name for name, value in namespace.items() if value is workflow), None)
+        if attribute is None or not isinstance(file, str) or not file.endswith(".py") or not os.path.isfile(file):
+            continue
+        path = Path(file).resolve()
+        specification = namespace.get("__spec__")
+        package = namespace.get("__package__") or ""
+        if package and specification is not None:
+            root = path.parents[package.count(".") + 1]
+            return CodeReference("module", specification.name, attribute, (str(root),))
+        return CodeReference("file", str(path), attribute, (str(path.parent),))
+    return None
+
+
+def pickle_workflow(workflow: Any, module_globals: Mapping[str, Any], folder: Path) -> CodeReference:
+    """Pickle the workflow's tasks by value into `folder` and return the reference to the pickle.
+
+    Raises `PipelineError` when something that a task's function refers to cannot travel.
+    """
+    import cloudpickle  # 43 ms, and most runs never need it
+
+    module = sys.modules.get(module_globals.get("__name__", ""))
+    by_value = module is not None and module.__name__ != "__main__"
+    try:
+        if by_value:
+            cloudpickle.register_pickle_by_value(module)
+        content = cloudpickle.dumps(dict(workflow.tasks))
+    except (TypeError, ValueError, AttributeError, RuntimeError, ImportError) as error:
+        raise PipelineError(
+            f"workflow '{workflow.name}' stands in no file, so its functions must be pickled, and that failed "
+            f"({error}): put the workflow at the top level of a .py file"
+        ) from None
+    finally:
+        if by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "workflow.pickle"
+    path.write_bytes(content)
+    # The interactive interpreter puts '' first: the folder it was started in.
+    search_path = tuple(os.path.abspath(entry) for entry in sys.path if not entry.endswith(".zip"))
+    return CodeReference("pickle", str(path), "", search_path)
+
+
+def load_tasks(reference: CodeReference) -> Mapping[str, Any]:
+    """Return the workflow's tasks by name; `PipelineError` names the file when they cannot be had.
+
+    What the pipeline's own code raises while it is loaded passes through unchanged.
+    """
+    for folder in reversed(reference.search_path):
+        if folder not in sys.path:
+            # Before the standard places for a file's own folder, as `python file.py` would do; behind them for the
+            # whole path of another process, which may be another Python's.
+            sys.path.insert(len(sys.path) if reference.kind == "pickle" else 0, folder)
+    if reference.kind == "pickle":
+        return _load_pickle(Path(reference.location))
+    module = (
+        importlib.import_module(reference.location)
+        if reference.kind == "module"
+        else load_file(Path(reference.location))
+    )
+    workflow = getattr(module, reference.attribute, None)
+    if workflow is None:
+        raise PipelineError(
+            f"{reference.location} has no variable '{reference.attribute}' any more: the file was changed after the "
+            "run was submitted; restore it, or submit a new run"
+        )
+    tasks: Mapping[str, Any] = workflow.tasks
+    return tasks
+
+
+def load_file(path: Path) -> ModuleType:
+    """Run a Python file as a module of its own name, not as ``__main__``, and return it; once per process."""
+    if not path.is_file():
+        raise PipelineError(f"the pipeline file {path} does not exist: was it moved after the run was submitted?")
+    name = _module_name(path)
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        return loaded
+    specification = importlib.util.spec_from_file_location(name, path)
+    if specification is None or specification.loader is None:
+        raise PipelineError(f"{path} is not a Python file: give a file that ends in .py")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module  # before it runs: dataclasses and pickle look their module up
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def fingerprint(module_globals: Mapping[str, Any]) -> str:
+    """Return a hash of the user's code around a workflow, or '' when the code cannot be read.
+
+    Covers the file that holds the workflow and every loaded module below that file's folder, as parsed, so that
+    comments and formatting do not count. Coarser than need be, and never too fine: any change of the user's code
+    recomputes.
+    """
+    file = module_globals.get("__file__")
+    if not isinstance(file, str) or not os.path.isfile(file):
+        return ""
+    own = Path(file).resolve()
+    package = module_globals.get("__package__") or ""
+    root = own.parents[package.count(".") + 1] if package else own.parent
+    files = {own}
+    for module in list(sys.modules.values()):
+        module_file = getattr(module, "__file__", None)
+        if isinstance(module_file, str) and module_file.endswith(".py"):
+            path = Path(module_file).resolve()
+            if root in path.parents and not _is_installed(path):
+                files.add(path)
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        try:
+            tree = ast.dump(ast.parse(path.read_bytes()))
+        except (OSError, SyntaxError, ValueError):
+            return ""
+        digest.update(f"{path.relative_to(root)}\0{tree}\0".encode())
+    return digest.hexdigest()
+
+
+def pickle_object(value: object, path: Path) -> None:
+    """Pickle an object of the user's own class, such as an executor, into the run's code folder."""
+    import cloudpickle
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cloudpickle.dumps(value))
+
+
+def unpickle_object(path: Path) -> Any:
+    """Load what `pickle_object` wrote."""
+    import pickle
+
+    try:
+        return pickle.loads(path.read_bytes())
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be read ({error.strerror}): was the run's folder moved?") from None
+
+
+def _load_pickle(path: Path) -> Mapping[str, Any]:
+    tasks: Mapping[str, Any] = unpickle_object(path)
+    return tasks
+
+
+def _module_name(path: Path) -> str:
+    stem = path.stem
+    known = sys.modules.get(stem)
+    taken = stem in sys.stdlib_module_names or stem == "reflow"
+    if known is not None and not taken:
+        try:
+            taken = Path(inspect.getfile(known)).resolve() != path.resolve()
+        except TypeError:  # a built-in module, or a namespace package
+            taken = True
+    # A pipeline called statistics.py must not stand in for the standard module that its own imports want.
+    return f"reflow_pipeline_{stem}" if taken or not stem.isidentifier() else stem
+
+
+def _is_installed(path: Path) -> bool:
+    return "site-packages" in path.parts or "dist-packages" in path.parts

@@ -1,0 +1,198 @@
+"""One pass of planning and submitting, whoever runs it: submit, a worker, a sentinel or a command line call.
+
+Whoever needs a dispatch first notes a request in the manifest, then tries the run's dispatch lock. The holder clears
+the note before it looks, and looks again after it let go, so that no request is lost while any process lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .code import unpickle_object
+from .errors import ReflowError, SchedulerError, UnknownRunError
+from .executors import create
+from .executors.base import Executor
+from .launch import ActiveRun, expand, launch, reserve_waves, submit_sentinel
+from .paths import RunFolder
+from .plan import Expand, Finish, PlanStep, Release, RunSnapshot, Submit, next_steps
+from .reconcile import reconcile
+from .spec import RunSettings, TaskPlan
+from .states import RunState
+from .stores.locking import hold
+from .stores.records import WaveRecord, WaveState
+from .stores.sqlite import SqliteStore
+
+_log = logging.getLogger("reflow")
+
+#: How long a sentinel or a command waits for another dispatcher of the same run, in seconds.
+LOCK_SECONDS = 600.0
+
+
+def current_user() -> str:
+    """Return the name of the user that this process runs as; the number where the system has no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def open_run(store: SqliteStore, run_id: str, executor: Executor | None = None) -> ActiveRun:
+    """Return the run with its parts; the executor is the one it was submitted with unless another is given."""
+    record = store.get_run_record(run_id)
+    if record is None:
+        raise UnknownRunError(f"no run '{run_id}' in {store.path}: `reflow runs` lists the runs")
+    if not record.settings:
+        raise ReflowError(f"run '{run_id}' was recorded without a workflow: there is nothing to dispatch")
+    settings = RunSettings.from_json(record.settings)
+    return ActiveRun(run_id, settings, store, executor or _executor_of(settings, run_id), Path(store.path))
+
+
+def _executor_of(settings: RunSettings, run_id: str) -> Executor:
+    if settings.executor_settings.get("pickled"):
+        executor: Executor = unpickle_object(RunFolder(settings.run_dir, run_id).code / "executor.pickle")
+        return executor
+    return create(settings.executor, settings.executor_settings)
+
+
+def dispatch(run: ActiveRun, *, wait: bool = False) -> bool:
+    """Do all that the run needs now; return False when another dispatcher holds the lock and will look again.
+
+    With `wait`, wait for that other dispatcher, because nobody might follow it when it dies.
+    """
+    while True:
+        with hold(run.folder.dispatch_lock, timeout=LOCK_SECONDS if wait else 0.0) as held:
+            if not held:
+                return False
+            run.store.take_dispatch_request(run.run_id)
+            _advance(run)
+        if not run.store.dispatch_requested(run.run_id):
+            return True
+
+
+def dispatch_requested(store: SqliteStore) -> None:
+    """Dispatch every run of this user that asked for it: whoever merged may have merged for other runs."""
+    user = current_user()
+    for run_id in store.list_dispatch_requests():
+        record = store.get_run_record(run_id)
+        if record is None or record.user_id != user or not record.settings or record.settings["local_process"]:
+            continue  # a local run is dispatched by the process that runs it
+        try:
+            dispatch(open_run(store, run_id))
+        except ReflowError as error:
+            _log.warning("run %s was not dispatched from here: %s", run_id, error)
+
+
+def watch_over(store: SqliteStore, run_id: str, wave_id: int) -> None:
+    """Do a sentinel's work: settle the wave's silent instances, dispatch, and stay behind what is still running."""
+    run = open_run(store, run_id)
+    store.merge(wait=True)
+    reconcile(run)
+    store.request_dispatch(run_id)
+    dispatch(run, wait=True)
+    snapshot = store.snapshot(run_id)
+    if any(wave.id == wave_id and wave.job_id for task in snapshot.tasks for wave in task.waves):
+        # A requeued element runs again although the job that we waited for was over.
+        wave = next(each for each in store.list_waves(run_id) if each.id == wave_id)
+        if snapshot.status is RunState.RUNNING:
+            submit_sentinel(run, wave)
+
+
+def _advance(run: ActiveRun) -> None:
+    """Perform the plan's steps until there are none, with the dispatch lock held."""
+    snapshot = run.store.snapshot(run.run_id)
+    if snapshot.status is not RunState.RUNNING:
+        return
+    if not _launch_intents(run, snapshot):
+        return
+    previous: tuple[PlanStep, ...] = ()
+    while True:
+        snapshot = run.store.snapshot(run.run_id)
+        steps = next_steps(snapshot, follow_elements=run.executor.follows_elements)
+        if not steps or steps == previous:
+            break
+        # Every step is tried: what the scheduler defers for one task, it may take for another.
+        done = [_perform(run, snapshot, step) for step in steps]
+        if not all(done):
+            break
+        previous = steps
+    _put_sentinels(run, snapshot)
+
+
+def _perform(run: ActiveRun, snapshot: RunSnapshot, step: PlanStep) -> bool:
+    """Do one step; return False when the scheduler takes no more jobs now."""
+    if isinstance(step, Finish):
+        run.store.finish_run(run.run_id, step.status)
+        return True
+    plan = next(task.plan for task in snapshot.tasks if task.plan.name == step.task)
+    match step:
+        case Expand():
+            expand(run, plan, {task.plan.name: task.width for task in snapshot.tasks})
+        case Release(indices=indices):
+            run.store.release(run.run_id, step.task, indices)
+        case Submit():
+            return _launch_all(run, {plan.name: plan}, reserve_waves(run, step, plan), are_new=True)
+    return True
+
+
+def _launch_intents(run: ActiveRun, snapshot: RunSnapshot) -> bool:
+    """Finish what a dispatcher that died, or that was told to come later, left undone."""
+    plans = {task.plan.name: task.plan for task in snapshot.tasks}
+    intents = run.store.list_waves(run.run_id, {WaveState.INTENT})
+    return _launch_all(run, plans, intents, are_new=False)
+
+
+def _launch_all(run: ActiveRun, plans: Mapping[str, TaskPlan], waves: Sequence[WaveRecord], *, are_new: bool) -> bool:
+    launched = [launch(run, wave, plans[wave.task_name], is_new=are_new) for wave in waves]
+    return all(launched)
+
+
+def _put_sentinels(run: ActiveRun, snapshot: RunSnapshot) -> None:
+    if not run.executor.needs_sentinel or snapshot.status is not RunState.RUNNING:
+        return
+    live = {wave.id for task in snapshot.tasks for wave in task.waves}
+    for wave in run.store.list_waves(run.run_id, {WaveState.SUBMITTED}):
+        if wave.id in live and wave.sentinel_job_id is None:
+            submit_sentinel(run, wave)
+
+
+def settle(run: ActiveRun, *, grace: float | None = None) -> None:
+    """Bring the manifest up to the truth from the login node: merge, ask the scheduler, dispatch what is due.
+
+    Never fails because of the scheduler: what the manifest knows is shown all the same.
+    """
+    run.store.merge()
+    try:
+        changed = reconcile(run) if grace is None else reconcile(run, grace=grace)
+        if changed or run.store.dispatch_requested(run.run_id):
+            run.store.request_dispatch(run.run_id)
+            dispatch(run)
+    except SchedulerError as error:
+        _log.warning("the scheduler could not be asked: %s", error)
+
+
+def cancel(run: ActiveRun, task: str | None = None) -> int:
+    """Cancel what is not final, in the manifest first and then at the scheduler; return how many instances.
+
+    The lock keeps a dispatcher from submitting at the same time; one that is stuck does not stop a cancel, because it
+    sees the run's status when it records its submission.
+    """
+    with hold(run.folder.dispatch_lock, timeout=30.0):
+        run.store.merge()
+        waves = [wave for wave in run.store.list_waves(run.run_id) if task in (None, wave.task_name)]
+        in_flight = {each.job_id for each in run.store.list_in_flight(run.run_id)}
+        count = run.store.cancel(run.run_id, task)
+        jobs = {wave.job_id or run.executor.find(wave.job_name) for wave in waves if wave.state is WaveState.INTENT}
+        jobs |= {wave.job_id for wave in waves if wave.job_id in in_flight}
+        if task is None:
+            jobs |= {wave.sentinel_job_id for wave in waves if wave.job_id in in_flight}
+        known = sorted(job for job in jobs if job)
+        if known:
+            run.executor.cancel(known)
+    if task is not None:
+        run.store.request_dispatch(run.run_id)
+        dispatch(run)
+    return count

@@ -1,0 +1,291 @@
+"""Run the elements of one wave and publish what became of them: the one way, whoever the caller is.
+
+A Slurm job runs one slot in a process of its own; a local run takes many slots in one process. Both end here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from . import clock, codec, identity, inputs
+from .code import CodeReference, load_tasks
+from .errors import CodecError, ReflowError, TaskInterrupted
+from .paths import RunFolder
+from .signals import Interruption
+from .states import TaskState
+from .stores.records import Failure, Report
+from .waves import SlotRecord, WaveFile
+
+_log = logging.getLogger("reflow")
+
+#: How long results may stay in memory before they are published, when one process runs many elements, in seconds.
+FLUSH_SECONDS = 0.25
+
+#: The last part of a traceback that the manifest keeps, in characters; the log has all of it.
+LONGEST_ERROR = 8_000
+
+
+class InputMissing(ReflowError):
+    """The parent element has no result: this element cannot run yet and goes back to waiting."""
+
+
+class ResultSource(Protocol):
+    """Where a chain element finds its parent's result: merged in the manifest, or still in the spool."""
+
+    def published_output(self, instance: int) -> tuple[str, str] | None:
+        """Return ``(output, output hash)`` of a successful instance, else None."""
+
+
+class Publisher:
+    """Publishes reports: each at once, or batched when one process runs many elements."""
+
+    def __init__(self, publish: Callable[[Sequence[Report]], None], *, batched: bool) -> None:
+        self._publish = publish
+        self._batched = batched
+        self._pending: list[Report] = []
+        self._guard = threading.Lock()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, report: Report) -> None:
+        """Publish the report now, or within `FLUSH_SECONDS` when batched."""
+        with self._guard:
+            self._pending.append(report)
+            if self._batched and self._thread is None:
+                # An element may run for hours: what its neighbours finished before it must not wait in memory.
+                self._thread = threading.Thread(target=self._flush_regularly, daemon=True)
+                self._thread.start()
+        if not self._batched:
+            self.flush()
+
+    def flush(self) -> None:
+        """Publish what is pending; returns once it is safe."""
+        with self._guard:
+            if self._pending:
+                publish_stubbornly(self._publish, self._pending)
+                self._pending = []
+
+    def close(self) -> None:
+        """Publish the rest."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.flush()
+
+    def _flush_regularly(self) -> None:
+        while not self._closed.wait(FLUSH_SECONDS):
+            self.flush()
+
+
+def publish_stubbornly(
+    publish: Callable[[Sequence[Report]], None], reports: Sequence[Report], *, patience: float = 300.0
+) -> None:
+    """Publish, trying again for `patience` seconds while the file system refuses: a result is worth the wait."""
+    deadline = time.monotonic() + patience
+    pause = 0.1
+    while True:
+        try:
+            publish(reports)
+            return
+        except OSError as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            _log.warning("a report could not be published (%s); trying again in %.1f s", error, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, 10.0)
+
+
+class ElementRunner:
+    """Runs slots of one wave in this process."""
+
+    def __init__(
+        self,
+        wave: WaveFile,
+        publisher: Publisher,
+        source: ResultSource,
+        interruption: Interruption,
+        *,
+        own_logs: bool,
+        restart: int = 0,
+    ) -> None:
+        self._wave = wave
+        self._publisher = publisher
+        self._source = source
+        self._interruption = interruption
+        self._folder = RunFolder(wave.header.run_dir, wave.header.run_id)
+        self._own_logs = own_logs
+        self._restart = restart
+        self._node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        self._task: Any = None
+        self._shared: dict[str, Any] | None = None
+
+    def run(self, slot: int) -> Report:
+        """Run one slot, publish RUNNING and how it ended, and return the last report."""
+        record = self._wave.record(slot)
+        started = Report(
+            instance=record.instance,
+            attempt=record.attempt,
+            state=TaskState.RUNNING,
+            at=clock.now(),
+            node=self._node,
+            pid=os.getpid(),
+            restart=self._restart,
+        )
+        with self._log_of(record):
+            self._publisher.add(started)
+            ended = self._attempt(record, replace(started, started_at=started.at))
+            self._publisher.add(ended)
+        return ended
+
+    def _attempt(self, record: SlotRecord, started: Report) -> Report:
+        """Load, call, encode; whatever goes wrong becomes the report of a failure."""
+        try:
+            with self._interruption.interruptible():
+                arguments, upstream_hashes = self._arguments(record)
+                returned = self._task.function(**arguments)
+            text = codec.dumps(returned, self._task.signature.returns)
+            return replace(
+                started,
+                state=TaskState.SUCCESS,
+                at=clock.now(),
+                output=text,
+                output_hash=identity.hash_value(text, path_fingerprint),
+                identity=self._identity(record, upstream_hashes),
+            )
+        except InputMissing as error:
+            _log.warning("%s", error)
+            return replace(started, state=TaskState.PENDING, attempt=record.attempt + 1, at=clock.now())
+        except TaskInterrupted as error:
+            return self._failed(started, Failure.INTERRUPTED, error)
+        except CodecError as error:
+            return self._failed(started, Failure.WORKER, error, words=f"task '{self._name}': {error}")
+        except ReflowError as error:
+            return self._failed(started, Failure.WORKER, error, words=str(error))
+        except SystemExit as error:
+            return self._failed(started, Failure.EXIT, error)
+        except Exception as error:  # noqa: BLE001 (the user's function may raise anything)
+            return self._failed(started, Failure.EXCEPTION, error)
+
+    @property
+    def _name(self) -> str:
+        return self._wave.header.plan.name
+
+    def _arguments(self, record: SlotRecord) -> tuple[dict[str, Any], dict[str, str]]:
+        if self._shared is None:
+            self._task = self._load_task()
+            self._shared = self._shared_arguments()
+        header, arguments = self._wave.header, dict(self._shared)
+        hashes = dict(header.shared_hashes)
+        for parameter, encoded in record.inputs.items():
+            arguments[parameter] = self._decode(parameter, encoded)
+        for parameter, parent in record.parents.items():
+            found = self._source.published_output(parent)
+            if found is None:
+                raise InputMissing(
+                    f"task '{self._name}'[{record.index}]: its parent element has no result yet; back to waiting"
+                )
+            text, hashes[parameter] = found
+            arguments[parameter] = self._decode(parameter, json.loads(text))
+        return arguments, hashes
+
+    def _shared_arguments(self) -> dict[str, Any]:
+        header = self._wave.header
+        texts = {**header.plan.arguments, **header.shared}
+        shared = {parameter: self._decode(parameter, json.loads(text)) for parameter, text in texts.items()}
+        shared.update({parameter: Path(header.run_dir) for parameter in header.plan.run_dir_parameters})
+        return shared
+
+    def _load_task(self) -> Any:
+        tasks = load_tasks(CodeReference.from_json(self._wave.header.code))
+        if self._name not in tasks:
+            raise ReflowError(
+                f"the workflow has no task '{self._name}' any more: the pipeline was changed after the run was "
+                "submitted; restore it, or submit a new run"
+            )
+        return tasks[self._name]
+
+    def _decode(self, parameter: str, encoded: Any) -> Any:
+        try:
+            return codec.decode(encoded, self._task.signature.parameters[parameter].annotation)
+        except CodecError as error:
+            raise CodecError(f"parameter '{parameter}': {error}") from None
+
+    def _identity(self, record: SlotRecord, upstream_hashes: Mapping[str, str]) -> str:
+        if record.identity or not record.parents:
+            return record.identity
+        header = self._wave.header
+        return inputs.instance_identity(header.plan, header.input_hash, upstream_hashes)
+
+    def _failed(self, started: Report, failure: Failure, error: BaseException, words: str | None = None) -> Report:
+        text = words if words is not None else "".join(traceback.format_exception(_from_users_code(error)))
+        print(text.rstrip("\n"), file=sys.stderr, flush=True)
+        return replace(
+            started,
+            state=TaskState.FAILED,
+            at=clock.now(),
+            error=text[-LONGEST_ERROR:].rstrip("\n"),
+            failure=failure,
+            exit_code=_exit_code(error) if isinstance(error, SystemExit) else None,
+        )
+
+    @contextmanager
+    def _log_of(self, record: SlotRecord) -> Iterator[None]:
+        path = self._folder.element_log(self._name, record.index, record.attempt)
+        with redirected(path) if self._own_logs else nullcontext():
+            yield
+
+
+@contextmanager
+def redirected(path: Path) -> Iterator[None]:
+    """Send stdout and stderr, of this process and its children, to the end of the file for the body's duration."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def path_fingerprint(path: str) -> str:
+    """Return size and time of change of the file at `path`, '' when there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    return error.code if isinstance(error.code, int) else 1
+
+
+def _from_users_code(error: BaseException) -> BaseException:
+    """Drop this module's frames from the top of the traceback: the user looks for her own lines."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename == __file__ and frame.tb_next is not None:
+        frame = frame.tb_next
+    return error.with_traceback(frame)

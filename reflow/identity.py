@@ -1,0 +1,93 @@
+"""The hashes that decide whether a result may be used again: SHA-256, in full, over one canonical form.
+
+Two values have the same hash if they are of the same types and equal, whatever the order of their keys and set items:
+``1``, ``1.0``, ``True``, ``"1"`` and ``Path("1")`` all differ, ``[1]`` and ``(1,)`` do, and so do ``0.0`` and ``-0.0``,
+because a function can tell them apart. All NaN are one value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from . import tags
+from .errors import CodecError
+
+# Their payload is a list whose order means nothing.
+_UNORDERED = ("dict", "set", "frozenset")
+
+# Where one of these occurs in a JSON text, the same value could also be spelled otherwise.
+_SPELLINGS = "{[\\"
+
+# surrogatepass, because a foreign JSON text may hold half a surrogate pair.
+_writer = json.JSONEncoder(ensure_ascii=False, sort_keys=True, check_circular=False, separators=(",", ":"))
+
+
+def canonical(encoded: Any) -> bytes:
+    """Return the one spelling of an encoded value (`codec.encode`): keys, pairs and set items sorted, UTF-8."""
+    return _spell(_ordered(encoded, None))
+
+
+def hash_value(text: str, fingerprint: Callable[[str], str] | None = None) -> str:
+    """Return the hash of the value with this JSON text (`codec.dumps`); texts of the same value have the same hash.
+
+    With `fingerprint`, each path inside counts as its text and as what `fingerprint` returns for it: size and time of
+    change of the file, or its content. `CodecError` if the text is no JSON.
+    """
+    if not any(mark in text for mark in _SPELLINGS):
+        return sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()
+    try:
+        return sha256(_spell(_ordered(json.loads(text), fingerprint))).hexdigest()
+    except ValueError:
+        raise CodecError(f"the text {text[:40]!r} is no encoded value: it was cut short or changed") from None
+    except tags.Misfit as misfit:
+        raise CodecError(misfit.message) from None
+
+
+def input_hash(inputs: Mapping[str, str]) -> str:
+    """Return the hash of all direct inputs, from the hash (or text) of each by parameter name, in any order."""
+    return sha256(_spell(["inputs", dict(inputs)])).hexdigest()
+
+
+def identity(
+    task_name: str,
+    version: str,
+    code: str,
+    input_hash: str,
+    upstream_hashes: Mapping[str, str | Sequence[str]],
+) -> str:
+    """Return the identity of one instance: equal only if every argument is.
+
+    `upstream_hashes` has, by parameter, the output hash of the value that reaches the instance, or one hash for each
+    of several values; one hash and a list of that hash differ. Returns '', which the cache never finds, when the code,
+    the inputs or an upstream output are unknown (''): when in doubt, recompute.
+    """
+    upstreams = {name: each if isinstance(each, str) else list(each) for name, each in upstream_hashes.items()}
+    if "" in (code, input_hash) or any(
+        each == "" or (type(each) is list and "" in each) for each in upstreams.values()
+    ):
+        return ""
+    return sha256(_spell(["identity", task_name, version, code, input_hash, upstreams])).hexdigest()
+
+
+def _spell(value: Any) -> bytes:
+    return _writer.encode(value).encode("utf-8", "surrogatepass")
+
+
+def _ordered(encoded: Any, fingerprint: Callable[[str], str] | None) -> Any:
+    """Return the encoded value with what has no order sorted, and each path with its fingerprint."""
+    if type(encoded) is list:
+        return [_ordered(item, fingerprint) for item in encoded]
+    if type(encoded) is not dict:
+        return encoded
+    if tags.TAG not in encoded:
+        return {key: _ordered(item, fingerprint) for key, item in encoded.items()}
+    kind, payload = tags.untag(encoded)
+    if kind in tags.PATH_KINDS and fingerprint is not None:
+        return tags.tag(kind, [payload, fingerprint(tags.read_path(payload))])
+    ordered = _ordered(payload, fingerprint)
+    if kind in _UNORDERED and type(ordered) is list:
+        ordered.sort(key=_spell)
+    return tags.tag(kind, ordered)

@@ -1,0 +1,115 @@
+"""Move outputs to inputs: which values a task's instances receive, as JSON text, with the hashes that identify them.
+
+Pure: the outputs come in, nothing is decoded and no user code is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from . import codec, identity
+from .errors import ReflowError
+from .spec import Delivery, ResultInput, Step, Take, TaskPlan
+
+#: Tells two states of the file at a path apart (size and time of change); '' for none.
+Fingerprint = Callable[[str], str]
+
+
+class UnequalWidths(ReflowError):
+    """The inputs that set the width of an array have different lengths."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One encoded value and the hash that stands for it in an identity."""
+
+    text: str
+    hash: str
+
+
+#: Of each upstream task, the outputs of its successful instances by index; a singleton's index is 0.
+Outputs = Mapping[str, Mapping[int, Value]]
+
+
+def shared_values(plan: TaskPlan, outputs: Outputs) -> dict[str, Value]:
+    """Return, by parameter, the values that every instance of the task receives."""
+    shared = {}
+    for result in plan.results:
+        if result.delivery is Delivery.WHOLE:
+            (shared[result.parameter],) = outputs[result.steps[0].task].values()
+        elif result.delivery is Delivery.LIST:
+            shared[result.parameter] = _as_list(result.steps, outputs)
+    return shared
+
+
+def element_values(plan: TaskPlan, outputs: Outputs, fingerprint: Fingerprint) -> dict[str, list[Value]]:
+    """Return, by parameter, the values of which element i receives the i-th."""
+    return {
+        result.parameter: [value for step in result.steps for value in _items(step, outputs, fingerprint)]
+        for result in plan.results
+        if result.delivery is Delivery.EACH
+    }
+
+
+def array_width(plan: TaskPlan, elements: Mapping[str, Sequence[Value]], parents: Mapping[str, int]) -> int:
+    """Return how many elements the array has; `parents` has the widths of the arrays that it follows.
+
+    Raises `UnequalWidths` when the inputs disagree.
+    """
+    widths = {parameter: len(values) for parameter, values in elements.items()}
+    for result in plan.results:
+        if result.delivery is Delivery.CHAIN:
+            widths[result.parameter] = parents[result.steps[0].task]
+    if len(set(widths.values())) > 1:
+        lengths = ", ".join(f"{_origin(plan, parameter)} has {width}" for parameter, width in widths.items())
+        raise UnequalWidths(
+            f"task '{plan.name}' takes one element of each of several lists, and they differ in length: {lengths}; "
+            "make them equally long, or give one of them broadcast=True"
+        )
+    return next(iter(widths.values()))
+
+
+def direct_input_hash(plan: TaskPlan, run_dir: str, fingerprint: Fingerprint) -> str:
+    """Return the hash of the parameter values that the function receives.
+
+    A function that knows the run directory may leave files there, so its results are another directory's no more.
+    """
+    uncached = {parameter.parameter for parameter in plan.parameters if not parameter.cache}
+    hashes = {
+        name: identity.hash_value(text, fingerprint) for name, text in plan.arguments.items() if name not in uncached
+    }
+    hashes.update({name: identity.hash_value(json.dumps(run_dir)) for name in plan.run_dir_parameters})
+    return identity.input_hash(hashes)
+
+
+def instance_identity(plan: TaskPlan, input_hash: str, upstream_hashes: Mapping[str, str]) -> str:
+    """Return the identity of one instance, or '' when its results are never used again."""
+    if not plan.config.cache or not plan.code:
+        return ""
+    return identity.identity(plan.name, plan.config.version, plan.code, input_hash, upstream_hashes)
+
+
+def _as_list(steps: Sequence[Step], outputs: Outputs) -> Value:
+    lists, hashes = [], []
+    for step in steps:
+        values = list(outputs[step.task].values())
+        texts = [value.text for value in values]
+        lists.append(codec.join_items(texts) if step.take in (Take.VALUE, Take.ELEMENTS) else codec.join_lists(texts))
+        hashes += [str(step.take), *(value.hash for value in values)]
+    text = lists[0] if len(lists) == 1 else codec.join_lists(lists)
+    return Value(text, identity.hash_value(json.dumps(hashes)))
+
+
+def _items(step: Step, outputs: Outputs, fingerprint: Fingerprint) -> list[Value]:
+    values = list(outputs[step.task].values())
+    if step.take in (Take.VALUE, Take.ELEMENTS):
+        return values
+    texts = (text for value in values for text in codec.split_list(value.text))
+    return [Value(text, identity.hash_value(text, fingerprint)) for text in texts]
+
+
+def _origin(plan: TaskPlan, parameter: str) -> str:
+    result: ResultInput = next(each for each in plan.results if each.parameter == parameter)
+    return f"'{parameter}' (from {', '.join(step.task for step in result.steps)})"

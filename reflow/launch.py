@@ -1,0 +1,320 @@
+"""Turn the plan's steps into rows, files and jobs: expand a task, launch a wave, put a sentinel behind it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import identity, inputs
+from .elements import path_fingerprint
+from .errors import SchedulerError, SubmitDeferred, SubmitRefused, SubmitUnknown
+from .executors.base import After, Dependency, Executor, Job, JobResources
+from .indices import Indices
+from .inputs import Outputs, Value
+from .paths import RunFolder
+from .plan import Submit
+from .spec import Delivery, RunSettings, TaskPlan
+from .stores.base import EngineStore
+from .stores.records import CachedResult, NewInstance, WaveRecord
+from .waves import SlotRecord, WaveHeader, write_wave
+
+_log = logging.getLogger("reflow")
+
+#: Longest array specification that a script carries, in characters. Scattered indices beyond it (a retry of
+#: thousands) are numbered by rank, and the wave file tells each slot its index.
+LONGEST_SPECIFICATION = 4_000
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """One run with the parts that dispatch works on."""
+
+    run_id: str
+    settings: RunSettings
+    store: EngineStore
+    executor: Executor
+    #: Path of the manifest, for the workers.
+    manifest: Path
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's files."""
+        return RunFolder(self.settings.run_dir, self.run_id)
+
+
+def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> None:
+    """Create the task's instances, those that the cache knows as successes, in one turn.
+
+    `widths` has the width of each task by name. Inputs of unequal length fail the task as a whole.
+    """
+    outputs = _outputs(run, _upstream_tasks(plan))
+    shared = inputs.shared_values(plan, outputs)
+    input_hash = inputs.direct_input_hash(plan, run.settings.run_dir, path_fingerprint)
+    shared_hashes = {parameter: value.hash for parameter, value in shared.items()}
+    if not plan.config.array:
+        single = NewInstance(None, None, inputs.instance_identity(plan, input_hash, shared_hashes), input_hash)
+        run.store.expand(run.run_id, plan.name, _with_cached(run, plan, [single]), 1)
+        return
+    elements = inputs.element_values(plan, outputs, path_fingerprint)
+    try:
+        width = inputs.array_width(plan, elements, {name: width or 0 for name, width in widths.items()})
+    except inputs.UnequalWidths as error:
+        run.store.fail_task(run.run_id, plan.name, str(error))
+        return
+    instances = [
+        NewInstance(
+            index,
+            _own_inputs(elements, index),
+            _element_identity(plan, input_hash, shared_hashes, elements, outputs, index),
+            input_hash,
+        )
+        for index in range(width)
+    ]
+    run.store.expand(run.run_id, plan.name, _with_cached(run, plan, instances), width)
+
+
+def _upstream_tasks(plan: TaskPlan) -> list[str]:
+    return sorted({step.task for result in plan.results for step in result.steps})
+
+
+def _outputs(run: ActiveRun, tasks: list[str]) -> Outputs:
+    return {
+        task: {index: Value(text, digest) for index, text, digest in run.store.outputs(run.run_id, task)}
+        for task in tasks
+    }
+
+
+def _own_inputs(elements: Mapping[str, list[Value]], index: int) -> str | None:
+    """Join the JSON texts of the element's own inputs to one object, without decoding them."""
+    if not elements:
+        return None
+    pairs = (f"{json.dumps(parameter)}:{values[index].text}" for parameter, values in elements.items())
+    return "{" + ",".join(pairs) + "}"
+
+
+def _element_identity(
+    plan: TaskPlan,
+    input_hash: str,
+    shared_hashes: Mapping[str, str],
+    elements: Mapping[str, list[Value]],
+    outputs: Outputs,
+    index: int,
+) -> str:
+    """Return the element's identity, '' while a parent element has no result: its worker will know."""
+    hashes = {**shared_hashes, **{parameter: values[index].hash for parameter, values in elements.items()}}
+    for result in plan.results:
+        if result.delivery is Delivery.CHAIN:
+            parent = outputs[result.steps[0].task].get(index)
+            if parent is None:
+                return ""
+            hashes[result.parameter] = parent.hash
+    return inputs.instance_identity(plan, input_hash, hashes)
+
+
+def _with_cached(run: ActiveRun, plan: TaskPlan, instances: list[NewInstance]) -> Iterator[NewInstance]:
+    """Yield the instances, those with a usable earlier result pointing to it."""
+    identities = {instance.identity for instance in instances if instance.identity}
+    if run.settings.force or plan.name in run.settings.force_tasks or not identities:
+        yield from instances
+        return
+    cached = run.store.lookup_cached(plan.name, identities)
+    for instance in instances:
+        hit = cached.get(instance.identity)
+        if hit is not None and _is_intact(hit):
+            yield NewInstance(
+                instance.index, instance.input, instance.identity, instance.input_hash, cached_from=hit.instance
+            )
+        else:
+            yield instance
+
+
+def _is_intact(result: CachedResult) -> bool:
+    """Return whether the files that the output names are still as they were when it was made."""
+    if result.output is None or '"path"' not in result.output:
+        return result.output is not None
+    return identity.hash_value(result.output, path_fingerprint) == result.output_hash
+
+
+def reserve_waves(run: ActiveRun, step: Submit, plan: TaskPlan) -> list[WaveRecord]:
+    """Record the intent for what the step names, as one wave or as many as the scheduler's limits ask for."""
+    largest = run.executor.limits().max_array_size
+    reserved = []
+    for indices, offset in _chunks(step, largest, _offset_of(run, step.after_wave)):
+        slots = None if not plan.config.array else indices.shift(-offset) if offset is not None else _ranks(indices)
+        wave = run.store.reserve(run.run_id, step.task, indices, slots=slots, offset=offset, after_wave=step.after_wave)
+        if wave is not None:
+            reserved.append(wave)
+    return reserved
+
+
+def _offset_of(run: ActiveRun, wave_id: int | None) -> int | None:
+    if wave_id is None:
+        return None
+    return next(wave.offset for wave in run.store.list_waves(run.run_id) if wave.id == wave_id)
+
+
+def _chunks(step: Submit, largest: int | None, offset: int | None) -> Iterator[tuple[Indices, int | None]]:
+    """Split indices into arrays that the scheduler takes, each with its offset, None where slots are ranks.
+
+    Behind another wave the slots must be that wave's own, whatever the length of their list. Elsewhere slots equal
+    indices below the limit, and lie above a multiple of it beyond.
+    """
+    if offset is not None:
+        yield step.indices, offset
+    elif len(str(step.indices)) > LONGEST_SPECIFICATION:
+        rest = step.indices
+        while rest:
+            chunk = rest.first(largest or len(rest))
+            yield chunk, None
+            rest = rest - chunk
+    elif largest is None:
+        yield step.indices, 0
+    else:
+        stop = step.indices.ranges[-1][1]
+        for base in range(step.indices.ranges[0][0] // largest * largest, stop, largest):
+            chunk = step.indices & Indices.range(base, base + largest)
+            if chunk:
+                yield chunk, base
+
+
+def _ranks(indices: Indices) -> Indices:
+    return Indices.range(0, len(indices))
+
+
+def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
+    """Write what the wave's workers read, and return its path."""
+    chained = {result.parameter: result.steps[0].task for result in plan.results if result.delivery is Delivery.CHAIN}
+    shared_from = {
+        step.task
+        for result in plan.results
+        if result.delivery in (Delivery.WHOLE, Delivery.LIST)
+        for step in result.steps
+    }
+    shared = inputs.shared_values(plan, _outputs(run, sorted(shared_from)))
+    header = WaveHeader(
+        wave=wave.id,
+        run_id=run.run_id,
+        run_dir=run.settings.run_dir,
+        manifest=str(run.manifest),
+        plan=plan,
+        code=run.settings.code,
+        slots="0" if wave.slots is None else str(wave.slots),
+        shared={parameter: value.text for parameter, value in shared.items()},
+        shared_hashes={parameter: value.hash for parameter, value in shared.items()},
+        input_hash=inputs.direct_input_hash(plan, run.settings.run_dir, path_fingerprint),
+        dispatch=run.settings.dispatch == "worker",
+    )
+    parents = {parameter: run.store.instance_ids(run.run_id, task) for parameter, task in chained.items()}
+    records = (
+        SlotRecord(
+            instance=row.instance,
+            index=row.index,
+            attempt=row.attempt,
+            identity=row.identity,
+            inputs=json.loads(row.input) if row.input else {},
+            parents={parameter: ids[row.index or 0] for parameter, ids in parents.items()},
+        )
+        for row in run.store.wave_rows(wave.id)
+    )
+    path = run.folder.wave(wave.id)
+    write_wave(path, header, records)
+    return path
+
+
+def job_of(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, after_job: str | None) -> Job:
+    """Return what the scheduler is told about a wave; `after_job` is the job of the wave that it follows."""
+    config = plan.config
+    return Job(
+        name=wave.job_name,
+        command=(run.settings.python, "-m", "reflow.worker", "run", str(run.folder.wave(wave.id))),
+        resources=JobResources(config.cpus, config.time, config.mem, config.submit_options),
+        run_dir=Path(run.settings.run_dir),
+        log=str(run.folder.wave_log(wave.id, plan.name).relative_to(run.settings.run_dir)),
+        working_dir=Path(run.settings.working_dir),
+        slots=wave.slots,
+        throttle=config.array_parallelism if wave.slots is not None else None,
+        after=(Dependency(After.CORRESPONDING, after_job),) if after_job else (),
+        setup=config.setup,
+        environment=config.environment,
+        template=config.template,
+    )
+
+
+def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) -> bool:
+    """Submit a wave whose intent is recorded; return False when the scheduler takes no more jobs now.
+
+    An intent that an earlier dispatcher left behind may have been submitted: the scheduler is asked for its name
+    before anything is submitted again.
+    """
+    if not is_new and (job_id := _find(run, wave)) is not None:
+        _record(run, wave, job_id)
+        return True
+    after_job = None
+    if wave.after_wave is not None:
+        after_job = next(each.job_id for each in run.store.list_waves(run.run_id) if each.id == wave.after_wave)
+    write_wave_file(run, wave, plan)
+    job = job_of(run, wave, plan, after_job)
+    try:
+        job_id = _submit(run, job, run.folder.script(wave.id, plan.name))
+    except SubmitRefused as error:
+        run.store.refuse_wave(wave.id, f"task '{plan.name}' was refused by the scheduler: {error}")
+        return True
+    except SubmitDeferred as error:
+        _log.warning("task '%s' waits, because the scheduler takes no more jobs now: %s", plan.name, error)
+        return False
+    except SubmitUnknown as error:
+        found = _find(run, wave)
+        if found is None:
+            _log.warning("the submit of task '%s' failed, the next dispatch tries again: %s", plan.name, error)
+            return False
+        job_id = found
+    _record(run, wave, job_id)
+    return True
+
+
+def submit_sentinel(run: ActiveRun, wave: WaveRecord) -> None:
+    """Put a small job behind the wave that settles what its workers could not report."""
+    assert wave.job_id is not None, "only a submitted wave has something to watch"
+    asked = run.settings.dispatch_resources
+    log = run.folder.sentinel_log(wave.id)
+    job = Job(
+        name=f"{wave.job_name}-sentinel",
+        command=(
+            run.settings.python,
+            "-m",
+            "reflow.worker",
+            "sentinel",
+            str(run.manifest),
+            run.run_id,
+            str(wave.id),
+        ),
+        resources=JobResources(asked["cpus"], asked["time"], asked["mem"], asked["options"]),
+        run_dir=Path(run.settings.run_dir),
+        log=str(log.relative_to(run.settings.run_dir)),
+        working_dir=Path(run.settings.working_dir),
+        after=(Dependency(After.ANY, wave.job_id),),
+    )
+    try:
+        run.store.record_sentinel(wave.id, _submit(run, job, run.folder.sentinel_script(wave.id)))
+    except SchedulerError as error:
+        # The next dispatch tries again; until then the workers' own dispatch carries the run.
+        _log.warning("the sentinel behind job %s was not submitted: %s", wave.job_id, error)
+
+
+def _submit(run: ActiveRun, job: Job, script: Path) -> str:
+    script.parent.mkdir(parents=True, exist_ok=True)
+    (job.run_dir / job.log).parent.mkdir(parents=True, exist_ok=True)  # Slurm fails a job whose log has no folder
+    script.write_text(run.executor.render(job))
+    return run.executor.submit(script, job)
+
+
+def _find(run: ActiveRun, wave: WaveRecord) -> str | None:
+    return run.executor.find(wave.job_name)
+
+
+def _record(run: ActiveRun, wave: WaveRecord, job_id: str) -> None:
+    if not run.store.record_submission(wave.id, job_id):
+        run.executor.cancel([job_id])  # the run was cancelled while its job was being submitted

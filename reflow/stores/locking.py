@@ -1,0 +1,238 @@
+"""Locks between processes, on one host and on several.
+
+A lock is flock(2) on a file that is never deleted. `filelock.FileLock` takes the very same lock on Unix, and waits
+for it; but importing it costs 64 ms, so a process that need not wait calls flock itself. Both die with their process.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from . import mounts
+
+if TYPE_CHECKING:
+    import filelock
+
+#: Only the user may open the files that reflow locks.
+_MODE = 0o600
+
+# How often a waiter asks. Each try is one to a few round trips on a network file system.
+_POLL_SECONDS = 0.02
+
+
+class Lock(Protocol):
+    """What a turn at the manifest is taken with. Not re-entrant, not for several threads at once."""
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; return whether it was."""
+
+    def acquire(self, timeout: float) -> bool:
+        """Take the lock, waiting up to `timeout` seconds; return whether it came free."""
+
+    def check(self) -> None:
+        """Raise `ManifestError` when the lock may have been lost meanwhile, so that nothing may be committed."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+    def holder(self) -> str:
+        """Say in words who has it, for a person who waits."""
+
+
+class FileLock:
+    """flock(2) on `path`, which is created when it is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        self._waited: filelock.BaseFileLock | None = None
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; `OSError` when the file cannot be opened or has no locks."""
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                current = _is_current(descriptor, self.path)
+            except OSError as error:
+                os.close(descriptor)
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    return False
+                raise
+            if current:
+                self._descriptor = descriptor
+                return True
+            os.close(descriptor)  # somebody deleted the file between open and flock: that lock guards no name
+
+    def acquire(self, timeout: float) -> bool:
+        """Take the lock, waiting up to `timeout` seconds; return whether it came free."""
+        if self.try_acquire():
+            return True
+        if timeout <= 0:
+            return False
+        import filelock  # here, because it pulls in asyncio, and few processes ever wait
+
+        waited = filelock.FileLock(str(self.path), mode=_MODE, thread_local=False)
+        try:
+            waited.acquire(timeout=timeout, poll_interval=_POLL_SECONDS)
+        except filelock.Timeout:
+            return False
+        self._waited = waited
+        return True
+
+    def check(self) -> None:
+        """Do nothing: the kernel keeps the lock as long as this process lives."""
+
+    def release(self) -> None:
+        """Let go of the lock; the file stays, because another process may have it open already."""
+        if self._waited is not None:
+            self._waited.release()
+            self._waited = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def holder(self) -> str:
+        """Say which process of this host has the lock, or that it is none."""
+        process = _holding_process(self.path)
+        if process is None:
+            return "a process on another host; look at your running jobs and at the other login nodes"
+        return f"process {process} on this host ({_command_of(process)})"
+
+
+@contextmanager
+def hold(path: Path | str, timeout: float = 0) -> Iterator[bool]:
+    """Hold the lock on any file for the length of a ``with`` block; yields False when it did not come free in time.
+
+    The folder must exist. With `timeout` 0 it does not wait.
+    """
+    lock = FileLock(Path(path))
+    held = lock.acquire(timeout)
+    try:
+        yield held
+    finally:
+        if held:
+            lock.release()
+
+
+@dataclass(frozen=True)
+class LockReport:
+    """Whether locks in a folder can be relied on, and what speaks against it."""
+
+    folder: Path
+    #: A clause that explains why they cannot; '' when they can.
+    problem: str
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether two processes, on whatever hosts, exclude each other there."""
+        return not self.problem
+
+
+def self_test(folder: Path | str) -> LockReport:
+    """Try the locks of a folder between two processes, and read the options of its mount.
+
+    Both are needed: locks that work between two processes of one host can still let two hosts in at once.
+    Creates and deletes one small file; forks one process that ends at once.
+    """
+    folder = Path(folder)
+    return LockReport(folder, _contest(folder) or mounts.problem_of(folder))
+
+
+def mount_problem(folder: Path | str) -> str:
+    """Return the part of `self_test` that reads the mount's options alone: it costs one small read of ``/proc``."""
+    return mounts.problem_of(Path(folder))
+
+
+def _contest(folder: Path) -> str:
+    """Let two processes contend for locks on one file; return what went wrong, else ''."""
+    path = folder / f".reflow-lock-test-{os.getpid()}-{time.monotonic_ns()}"
+    try:
+        # SQLite's own locks are fcntl's, the outer one is flock's: both must hold.
+        for name, take in (("flock", _flock), ("fcntl", _fcntl_lock)):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            try:
+                if not take(descriptor):
+                    return f"a new file there cannot be locked with {name}"
+                if not _is_refused_elsewhere(path, take):
+                    return f"two processes got the same {name} lock there at the same time"
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        return f"the file system has no locks ({error.strerror})"
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    return ""
+
+
+def _is_refused_elsewhere(path: Path, take: Callable[[int], bool]) -> bool:
+    """Return whether another process fails to take the lock that this one holds."""
+    child = os.fork()
+    if child == 0:
+        # Nothing of the parent may run here: no exit handlers, no buffers, no locks of other threads.
+        answer = 2
+        try:
+            answer = 1 if take(os.open(path, os.O_RDWR | os.O_CLOEXEC)) else 0
+        finally:
+            os._exit(answer)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0
+
+
+def _flock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _fcntl_lock(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # POSIX allows either for a lock that another process has
+        return False
+    return True
+
+
+def _is_current(descriptor: int, path: Path) -> bool:
+    mine = os.fstat(descriptor)
+    try:
+        named = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return (mine.st_dev, mine.st_ino) == (named.st_dev, named.st_ino)
+
+
+def _holding_process(path: Path) -> int | None:
+    """Find in /proc/locks which process of this host has the flock on `path`."""
+    try:
+        status = os.stat(path)
+        table = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return None
+    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for words in (line.split() for line in table.splitlines()):
+        # "1: FLOCK  ADVISORY  WRITE 4711 08:02:13370 0 EOF"; waiters have "->" as their second word
+        if len(words) >= 6 and words[1] == "FLOCK" and words[5] == inode and words[4].isdecimal():
+            return int(words[4])
+    return None
+
+
+def _command_of(process: int) -> str:
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "ended meanwhile"
+    return os.fsdecode(b" ".join(words).strip())[:120]

@@ -1,0 +1,79 @@
+"""What the options of a mount say about locks between hosts. Linux shows them in ``/proc/self/mountinfo``."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of ``mountinfo``."""
+
+    point: str
+    kind: str
+    #: Options of the mount and of its file system together.
+    options: frozenset[str]
+
+
+def problem_of(folder: Path) -> str:
+    """Return why locks in `folder` cannot be relied on between hosts, as a clause; '' when nothing speaks against it.
+
+    Where there is no ``mountinfo`` nothing is known, and nothing said.
+    """
+    try:
+        text = _MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+    mount = find_mount(text, os.path.realpath(folder))
+    return judge(mount) if mount is not None else ""
+
+
+def find_mount(mountinfo: str, path: str) -> Mount | None:
+    """Return the mount that `path`, absolute and without symlinks, lies on."""
+    found = None
+    for line in mountinfo.splitlines():
+        mount = _parse(line)
+        if mount is None:
+            continue
+        folder = mount.point.rstrip("/") + "/"
+        # A later line with the same mount point lies on top of the earlier one.
+        if f"{path}/".startswith(folder) and (found is None or len(mount.point) >= len(found.point)):
+            found = mount
+    return found
+
+
+def judge(mount: Mount) -> str:
+    """Return why locks on this mount do not hold between hosts, as a clause; '' when nothing speaks against it."""
+    where = f"'{mount.point}' is mounted"
+    if mount.kind in ("nfs", "nfs4"):
+        if "nolock" in mount.options:
+            return f"{where} with 'nolock', so that every host has its own locks"
+        local = next((option for option in sorted(mount.options) if option.startswith("local_lock=")), "")
+        if local not in ("", "local_lock=none"):
+            return f"{where} with '{local}', so that every host has its own locks"
+    if mount.kind == "lustre":
+        if "localflock" in mount.options:
+            return f"{where} with 'localflock', so that every host has its own locks"
+        if "flock" not in mount.options:
+            return f"{where} without 'flock', so that Lustre refuses locks"
+    return ""
+
+
+def _parse(line: str) -> Mount | None:
+    # "36 35 98:0 /root /point rw,noatime master:1 - nfs4 server:/export rw,vers=4.1,local_lock=none"
+    mount, dash, system = line.partition(" - ")
+    left, right = mount.split(" "), system.split(" ")
+    if not dash or len(left) < 6 or len(right) < 3:
+        return None
+    options = frozenset(left[5].split(",")) | frozenset(right[2].split(","))
+    return Mount(_unescape(left[4]), right[0], options)
+
+
+def _unescape(text: str) -> str:
+    """Undo the octal escapes of blank, tab, newline and backslash."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)

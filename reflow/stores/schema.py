@@ -1,0 +1,77 @@
+"""The manifest's schema: how states are stored, how a manifest is created and brought up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from .. import clock
+from ..errors import ManifestError
+from ..states import RANK, TaskState
+from . import moves
+
+#: ``PRAGMA application_id``: "rflw" as four bytes, by which ``file`` and we know the format.
+APPLICATION_ID = 0x72666C77
+
+#: How to get from the version before to the version that is the key: SQL for `_execute_script`. Append only.
+MIGRATIONS: dict[int, str] = {}
+
+#: The newest schema that this reflow knows.
+VERSION = 1 + len(MIGRATIONS)
+
+
+def version_of(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the schema version of the open file, 0 when nothing was ever written to it.
+
+    Raises `ManifestError` when the file is another program's or a newer reflow's.
+    """
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID:
+        if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            return 0
+        raise ManifestError(f"'{path}' is a database of another program; name another path for the manifest")
+    if version > VERSION:
+        raise ManifestError(
+            f"the manifest '{path}' was written by a newer reflow (schema {version}, this one knows {VERSION}); "
+            "upgrade reflow"
+        )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the schema or bring it up to date, inside the caller's transaction."""
+    version = version_of(connection, path)
+    if version == 0:
+        _create(connection)
+        version = 1
+    while version < VERSION:
+        version += 1
+        _execute_script(connection, MIGRATIONS[version])
+        _record(connection, version)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    _execute_script(connection, Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"))
+    connection.executemany(
+        "INSERT INTO states (code, name, rank) VALUES (?, ?, ?)",
+        [(moves.CODES[state], state.value, RANK[state]) for state in TaskState],
+    )
+    connection.executemany("INSERT INTO moves (old, new, next) VALUES (?, ?, ?)", moves.rows())
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    _record(connection, 1)
+
+
+def _record(connection: sqlite3.Connection, version: int) -> None:
+    connection.execute("INSERT INTO migrations (version, applied_at) VALUES (?, ?)", (version, clock.now()))
+    connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _execute_script(connection: sqlite3.Connection, script: str) -> None:
+    # `executescript` would commit the caller's transaction first.
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""

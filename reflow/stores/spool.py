@@ -1,0 +1,290 @@
+"""The spool: reports that are published and not yet merged, in the folder ``<manifest>.spool``.
+
+A worker that cannot open the manifest, or must not, needs nothing but this module. One publish makes one directory
+entry, atomically. Small payloads are the target of a symlink: one call, and two round trips on NFS where a file takes
+seven. Larger ones, or where symlinks are short (XFS: 1,023 bytes) or missing, are files with a temporary name first.
+
+The name of an entry says what is in it, ``<first>-<last>-<attempt>-<rank>-<unique>.reports``: the smallest and largest
+instance, and the largest attempt and rank.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ManifestError
+from ..states import FINAL, RANK, TaskState
+from .records import Failure, Report
+
+_log = logging.getLogger("reflow")
+
+_ENDING = ".reports"
+_REJECTED = "rejected"
+
+# Linux allows 4,095 bytes; some file systems fewer, and then refuse.
+_LONGEST_LINK = 4_000
+
+# A temporary file older than this was left by a process that died while it wrote.
+_STALE_SECONDS = 3_600
+
+_REPORTABLE = FINAL | {TaskState.RUNNING, TaskState.PENDING}
+
+# SQLite's integers have 64 bits.
+_LARGEST = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Published:
+    """One entry of the spool and what it holds."""
+
+    name: str
+    reports: tuple[Report, ...]
+    #: Bytes of its payload.
+    size: int
+
+
+class Spool:
+    """The spool beside one manifest. Creates nothing before the first publish."""
+
+    def __init__(self, manifest: Path | str) -> None:
+        self.path = Path(f"{manifest}.spool")
+        self._published = 0
+
+    def publish(self, reports: Sequence[Report]) -> None:
+        """Put the reports into the spool as one entry; they survive the death of this process from then on.
+
+        Raises `ManifestError` when the folder cannot be written.
+        """
+        if not reports:
+            return
+        payload = encode(reports)
+        try:
+            self._put(self._new_name(reports), payload)
+        except OSError as error:
+            raise ManifestError(
+                f"cannot publish to the spool '{self.path}': {error.strerror}; check the quota, the permissions and "
+                "the mount of that folder"
+            ) from error
+        if any(report.state in FINAL for report in reports):
+            self._sync_folder()
+
+    def is_empty(self) -> bool:
+        """Look afresh and return whether nothing waits to be merged."""
+        return next(self._names(), None) is None
+
+    def names(self) -> list[str]:
+        """Look afresh and return the names of all entries that wait to be merged, in the order of their instances.
+
+        Deletes temporary files that a process left behind when it died.
+        """
+        names = []
+        for entry in self._entries():
+            if _is_published(entry.name):
+                names.append(entry.name)
+            elif entry.name.startswith("."):
+                _delete_if_stale(entry)
+        return sorted(names, key=_first_instance)
+
+    def read(self, name: str) -> Published | None:
+        """Read one entry; None when it cannot be read now (gone meanwhile, or the file system stumbles).
+
+        An entry that makes no sense is set aside, and None returned.
+        """
+        try:
+            payload = self._payload(name)
+            reports = decode(payload)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _log.warning("cannot read the report '%s' now: %s", self.path / name, error.strerror)
+            return None
+        except ValueError as error:
+            self.reject(name, str(error))
+            return None
+        return Published(name, reports, len(payload))
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Delete entries whose reports are committed."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path / name)
+
+    def reject(self, name: str, reason: str) -> None:
+        """Set an entry aside into the folder ``rejected``, for a person to look at, and log why."""
+        folder = self.path / _REJECTED
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.rename(self.path / name, folder / name)
+            _log.warning("set aside the report '%s': %s", folder / name, reason)
+
+    def success_of(self, instance: int, attempt: int) -> Report | None:
+        """Return a SUCCESS report of the instance that waits to be merged, of that attempt or a later one."""
+        for name in self._names():
+            if not _may_hold_success(name, instance):
+                continue
+            published = self.read(name)
+            for report in published.reports if published else ():
+                if report.instance == instance and report.attempt >= attempt and report.state is TaskState.SUCCESS:
+                    return report
+        return None
+
+    def _names(self) -> Iterator[str]:
+        return (entry.name for entry in self._entries() if _is_published(entry.name))
+
+    def _entries(self) -> Iterator[os.DirEntry[str]]:
+        # Listed afresh by path each time: a kept directory descriptor was up to 30 s old on NFS.
+        try:
+            with os.scandir(self.path) as entries:
+                yield from entries
+        except FileNotFoundError:
+            return
+
+    def _new_name(self, reports: Sequence[Report]) -> str:
+        self._published += 1
+        instances = [report.instance for report in reports]
+        attempt = max(report.attempt for report in reports)
+        rank = max(RANK[report.state] for report in reports)
+        unique = f"{os.getpid():x}.{self._published:x}.{os.urandom(6).hex()}"
+        return f"{min(instances)}-{max(instances)}-{attempt}-{rank}-{unique}{_ENDING}"
+
+    def _put(self, name: str, payload: bytes) -> None:
+        try:
+            self._put_entry(name, payload)
+        except FileNotFoundError:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            self._put_entry(name, payload)
+
+    def _put_entry(self, name: str, payload: bytes) -> None:
+        if len(payload) < _LONGEST_LINK and self._put_link(name, payload):
+            return
+        temporary = self.path / f".{name}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(descriptor)
+            os.rename(temporary, self.path / name)
+        except OSError:
+            with suppress(OSError):  # the first error is the one to tell
+                os.unlink(temporary)
+            raise
+
+    def _put_link(self, name: str, payload: bytes) -> bool:
+        try:
+            os.symlink(payload, os.fsencode(self.path / name))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                return False
+            raise
+        return True
+
+    def _payload(self, name: str) -> bytes:
+        path = os.fsencode(self.path / name)
+        try:
+            return os.readlink(path)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # not a symlink
+                raise
+        with open(path, "rb") as file:
+            return file.read()
+
+    def _sync_folder(self) -> None:
+        """Ask for the entry to survive a power failure too; a result is worth that, a RUNNING is not."""
+        with suppress(OSError):  # some network file systems cannot sync a folder, and need not
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _is_published(name: str) -> bool:
+    return name.endswith(_ENDING) and not name.startswith(".")
+
+
+def _first_instance(name: str) -> int:
+    first = name.partition("-")[0]
+    return int(first) if first.isdecimal() else 0
+
+
+def _delete_if_stale(entry: os.DirEntry[str]) -> None:
+    # Its owner may finish it, or another process delete it, at the same time.
+    with suppress(FileNotFoundError):
+        if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS:
+            os.unlink(entry.path)
+
+
+def encode(reports: Sequence[Report]) -> bytes:
+    """Write reports as JSON in ASCII, fields at their defaults left out."""
+    return json.dumps([_to_json(report) for report in reports], separators=(",", ":")).encode("ascii")
+
+
+def decode(payload: bytes) -> tuple[Report, ...]:
+    """Read what `encode` wrote; `ValueError` when it makes no sense. Unknown fields are a newer reflow's: ignored."""
+    try:
+        records = json.loads(payload)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(records, list):
+        raise ValueError("it is not a list of reports")
+    return tuple(_from_json(record) for record in records)
+
+
+_FIELDS = fields(Report)
+_DEFAULTS = {field.name: field.default for field in _FIELDS if field.default is not MISSING}
+
+
+def _to_json(report: Report) -> dict[str, Any]:
+    values = {field.name: getattr(report, field.name) for field in _FIELDS}
+    return {name: value for name, value in values.items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
+
+
+def _from_json(record: Any) -> Report:
+    if not isinstance(record, dict):
+        raise ValueError("a report is not an object")
+    values = {field.name: record[field.name] for field in _FIELDS if field.name in record}
+    if values.get("failure") is not None:
+        values["failure"] = Failure(values["failure"])
+    try:
+        report = Report(**{**values, "state": TaskState(values.get("state"))})
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    _validate(report)
+    return report
+
+
+def _validate(report: Report) -> None:
+    if report.state not in _REPORTABLE:
+        raise ValueError(f"a worker cannot report {report.state}")
+    for name in ("instance", "attempt", "at", "pid", "restart", "exit_code", "signal", "started_at"):
+        number = getattr(report, name)
+        if number is None and _DEFAULTS.get(name, 0) is None:
+            continue
+        if type(number) is not int or abs(number) > _LARGEST:
+            raise ValueError(f"'{name}' is {number!r} instead of an integer")
+    if report.attempt < 1:
+        raise ValueError(f"attempts count from 1, not {report.attempt}")
+    for name in ("node", "output", "output_hash", "identity", "error"):
+        text = getattr(report, name)
+        if not (isinstance(text, str) or (text is None and _DEFAULTS[name] is None)):
+            raise ValueError(f"'{name}' is {text!r} instead of text")
+
+
+def _may_hold_success(name: str, instance: int) -> bool:
+    parts = name.split("-", 4)
+    if len(parts) != 5 or not all(part.isdecimal() for part in parts[:4]):
+        return True  # not a name that we make: look inside
+    first, last, _, rank = (int(part) for part in parts[:4])
+    return first <= instance <= last and rank == RANK[TaskState.SUCCESS]

@@ -1,0 +1,135 @@
+"""The wave file: all that the workers of one wave need to start, in one immutable file.
+
+A worker reads its own slot with a few small reads, whatever the width of the array: no lock, no database. ::
+
+    magic (16 bytes), header length, number of slots (8 bytes each, little endian)
+    header (JSON)
+    where each slot's record begins, and where the last ends (8 bytes each)
+    the records (JSON)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ReflowError
+from .indices import Indices
+from .spec import TaskPlan
+
+_MAGIC = b"reflow wave 1\n\0\0"
+_PREAMBLE = struct.Struct("<16sQQ")
+_OFFSET = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class WaveHeader:
+    """What all slots of a wave have in common."""
+
+    wave: int
+    run_id: str
+    run_dir: str
+    #: Path of the manifest that gets the reports.
+    manifest: str
+    plan: TaskPlan
+    #: `reflow.code.CodeReference` as JSON.
+    code: Mapping[str, Any]
+    #: The array's slots as ``sbatch --array`` writes them; ``0`` for a plain job.
+    slots: str
+    #: JSON texts of the inputs that every slot receives, by parameter: broadcasts and gathers.
+    shared: Mapping[str, str]
+    #: Their hashes, for the identity of elements that learn the rest of their inputs when they start.
+    shared_hashes: Mapping[str, str]
+    #: Hash of the direct inputs.
+    input_hash: str
+    #: Whether the worker dispatches what comes next, or leaves it to the sentinel.
+    dispatch: bool
+
+
+@dataclass(frozen=True)
+class SlotRecord:
+    """What one slot has of its own."""
+
+    instance: int
+    index: int | None
+    attempt: int
+    identity: str = ""
+    #: Its own inputs by parameter, encoded: its fan-out items.
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    #: Database id of the parent instance by parameter, where the input is the output of one.
+    parents: Mapping[str, int] = field(default_factory=dict)
+
+
+def write_wave(path: Path, header: WaveHeader, records: Iterable[SlotRecord]) -> None:
+    """Write the file in one step: it is there whole or not at all. The records come in slot order."""
+    head = json.dumps(asdict(header), separators=(",", ":")).encode()
+    bodies = [json.dumps(vars(record), separators=(",", ":")).encode() for record in records]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    place = _PREAMBLE.size + len(head) + _OFFSET.size * (len(bodies) + 1)
+    offsets = [place]
+    for body in bodies:
+        place += len(body)
+        offsets.append(place)
+    with temporary.open("wb") as file:
+        file.write(_PREAMBLE.pack(_MAGIC, len(head), len(bodies)))
+        file.write(head)
+        file.write(struct.pack(f"<{len(offsets)}Q", *offsets))
+        file.writelines(bodies)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class WaveFile:
+    """A wave file opened for reading."""
+
+    def __init__(self, path: Path | str) -> None:
+        try:
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (lives as long as this object)
+        except OSError as error:
+            raise ReflowError(
+                f"the wave file {path} cannot be read ({error.strerror}): was the run's folder moved or deleted?"
+            ) from None
+        magic, length, self._count = _PREAMBLE.unpack(self._read(0, _PREAMBLE.size, path))
+        if magic != _MAGIC:
+            raise ReflowError(f"{path} is not a wave file of this version of reflow: submit the run again")
+        fields = json.loads(self._read(_PREAMBLE.size, length, path))
+        fields["plan"] = TaskPlan.from_json(fields["plan"])
+        self.header = WaveHeader(**fields)
+        self.path = path
+        self.slots = Indices.parse(self.header.slots)
+        self._table = _PREAMBLE.size + length
+
+    def record(self, slot: int) -> SlotRecord:
+        """Return what `slot` has of its own; a slot that the wave does not have is a `ReflowError`."""
+        try:
+            rank = self.slots.rank(slot)
+        except KeyError:
+            raise ReflowError(f"the wave file {self.path} has no slot {slot}; it has {self.slots}") from None
+        span = self._read(self._table + rank * _OFFSET.size, 2 * _OFFSET.size, self.path)
+        start, stop = struct.unpack("<2Q", span)
+        return SlotRecord(**json.loads(self._read(start, stop - start, self.path)))
+
+    def records(self, slots: Indices) -> Iterator[tuple[int, SlotRecord]]:
+        """Yield ``(slot, record)`` for these slots."""
+        for slot in slots:
+            yield slot, self.record(slot)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _read(self, offset: int, length: int, path: Path | str) -> bytes:
+        found = os.pread(self._file.fileno(), length, offset)
+        while len(found) < length:
+            more = os.pread(self._file.fileno(), length - len(found), offset + len(found))
+            if not more:
+                raise ReflowError(f"the wave file {path} is cut short: submit the run again")
+            found += more
+        return found

@@ -1,0 +1,162 @@
+"""What runs on the compute nodes: ``python -m reflow.worker COMMAND ...``.
+
+``run WAVE SLOT``
+    run one slot of a wave and exit 0 when it succeeded, 1 when it did not
+``sentinel MANIFEST RUN_ID WAVE SLOT``
+    settle what the workers of a wave could not report, and dispatch what comes next
+``serve``
+    run the slots that a local run names on stdin, line by line
+
+Start-up is on every element's bill: nothing here imports click, jinja2, rich, platformdirs, filelock or an executor
+before it is known to be needed.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from .elements import ElementRunner, Publisher
+from .errors import ReflowError
+from .indices import Indices
+from .signals import Interruption
+from .states import TaskState
+from .stores.spool import Spool
+from .waves import WaveFile
+
+_log = logging.getLogger("reflow")
+
+#: Exit code of a worker whose element did not succeed. Not 0, so that what follows it does not start.
+FAILED = 1
+
+
+class ManifestSource:
+    """Finds parents' results in the manifest; opened at the first question, because most workers have none."""
+
+    def __init__(self, manifest: str) -> None:
+        self._manifest = manifest
+
+    def published_output(self, instance: int) -> tuple[str, str] | None:
+        """Return ``(output, output hash)`` of a successful instance, else None."""
+        from .stores.sqlite import SqliteStore
+
+        with SqliteStore(self._manifest) as store:
+            return store.published_output(instance)
+
+
+def run_slot(wave_path: str, slot: int) -> int:
+    """Run one slot as a job of its own and return the exit code."""
+    interruption = Interruption()
+    interruption.install()
+    wave = WaveFile(wave_path)
+    header = wave.header
+    publisher = Publisher(Spool(header.manifest).publish, batched=False)
+    runner = ElementRunner(
+        wave,
+        publisher,
+        ManifestSource(header.manifest),
+        interruption,
+        own_logs=True,
+        restart=_restart_count(),
+    )
+    report = runner.run(slot)
+    # The result is safe by now; what follows may fail or be killed, and then the sentinel does it.
+    after_report(header.manifest, may_dispatch=header.dispatch)
+    return 0 if report.state is TaskState.SUCCESS else FAILED
+
+
+def after_report(manifest: str, *, may_dispatch: bool) -> None:
+    """Merge the spool if nobody else does, and dispatch the runs for which that ended a stage."""
+    from .stores.sqlite import SqliteStore
+
+    try:
+        with SqliteStore(manifest) as store:
+            store.merge()
+            if may_dispatch and store.list_dispatch_requests():
+                from .dispatch import dispatch_requested
+
+                dispatch_requested(store)
+    except ReflowError as error:
+        _log.warning("%s; the sentinel job will do it", error)
+
+
+def serve() -> int:
+    """Run slots for a local run: each line on stdin is ``<slots> <stop on failure: 0 or 1> <wave file>``.
+
+    Answers each with ``<number of slots done> <number of failures>`` once their reports are published.
+    """
+    interruption = Interruption()
+    interruption.install()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # a library that prints while it is imported must not be taken for an answer
+    waves: dict[str, WaveFile] = {}
+    for line in sys.stdin:
+        slots, stop, path = line.rstrip("\n").split(" ", 2)
+        if path not in waves:
+            waves = {path: WaveFile(path.encode().decode("unicode_escape"))}
+        done, failures = run_slots(waves[path], Indices.parse(slots), interruption, stop_on_failure=stop == "1")
+        answers.write(f"{done} {failures}\n")
+        answers.flush()
+        if interruption.received:
+            return FAILED
+    return 0
+
+
+def run_slots(
+    wave: WaveFile, slots: Indices, interruption: Interruption, *, stop_on_failure: bool, own_logs: bool = True
+) -> tuple[int, int]:
+    """Run several slots in this process; return how many were run and how many of them failed."""
+    publisher = Publisher(Spool(wave.header.manifest).publish, batched=True)
+    runner = ElementRunner(wave, publisher, ManifestSource(wave.header.manifest), interruption, own_logs=own_logs)
+    done = failures = 0
+    try:
+        for slot in slots:
+            failures += runner.run(slot).state is not TaskState.SUCCESS
+            done += 1
+            if interruption.received or (failures and stop_on_failure):
+                break
+    finally:
+        publisher.close()
+    return done, failures
+
+
+def sentinel(manifest: str, run_id: str, wave_id: int) -> int:
+    """Settle a wave whose jobs have ended and dispatch what comes next."""
+    from .dispatch import watch_over
+    from .stores.sqlite import SqliteStore
+
+    with SqliteStore(manifest) as store:
+        watch_over(store, run_id, wave_id)
+    return 0
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command and return the exit code."""
+    faulthandler.enable()  # a segmentation fault in a library then leaves the Python lines in the element's log
+    logging.basicConfig(format="reflow: %(message)s", level=os.environ.get("REFLOW_LOG_LEVEL", "WARNING"))
+    try:
+        match list(words):
+            case ["run", wave, slot]:
+                return run_slot(wave, int(slot))
+            case ["sentinel", manifest, run_id, wave, _]:
+                return sentinel(manifest, run_id, int(wave))
+            case ["serve"]:
+                return serve()
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
+    except ReflowError as error:
+        print(f"reflow: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _restart_count() -> int:
+    count = os.environ.get("SLURM_RESTART_COUNT", "0")
+    return int(count) if count.isdecimal() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

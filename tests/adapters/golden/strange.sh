@@ -1,0 +1,23 @@
+#!/bin/bash
+# task a?rm -rf /, wave 1
+# submitted from /scratch/100%/it's "here"\
+#SBATCH --job-name=ada-20261124-5f3a.prepare.1
+#SBATCH --output="/scratch/100%/it's \"here\"\\\\/reflow/r/logs/=2A=2F/wave-0001.log"
+#SBATCH --open-mode=append
+#SBATCH --export=ALL
+#SBATCH --cpus-per-task=1
+#SBATCH --time=00:30:00
+#SBATCH --mem=4G
+
+# Whatever fails before the task ends the job and says so in its log. Failures inside sourced files do not count.
+trap 'reflow_code=$?; if [ -z "${BASH_SOURCE[1]:-}" ]; then echo "reflow: the job ends before its task begins: exit code $reflow_code of: $BASH_COMMAND" >&2; exit "$reflow_code"; fi' ERR
+cd -- '/home/-ada
+$(id)'
+trap - ERR
+
+export LINES='first
+second'
+
+# The worker takes the place of this shell, so that the scheduler's signals reach it.
+exec '/opt/my python/bin/python' -m reflow.worker run '/scratch/100%/it'"'"'s "here"\
+/0001.wave' "${SLURM_ARRAY_TASK_ID:-0}"

@@ -1,0 +1,165 @@
+"""Each decision of the plan, without database or process."""
+
+from __future__ import annotations
+
+from reflow.indices import Indices
+from reflow.plan import Expand, Finish, LiveWave, Release, RunSnapshot, Submit, TaskSnapshot, next_steps
+from reflow.spec import Delivery, JobConfig, ResultInput, Step, Take, TaskPlan
+from reflow.states import RunState, TaskState
+
+FAN_OUT = (Take.ITEMS, Delivery.EACH)
+CHAIN = (Take.ELEMENTS, Delivery.CHAIN)
+GATHER = (Take.ELEMENTS, Delivery.LIST)
+
+
+def plan(name, *inputs, after=(), **config):
+    results = tuple(
+        ResultInput(f"from_{task}", (Step(task, take),), delivery, "test") for task, (take, delivery) in inputs
+    )
+    array = any(delivery in (Delivery.EACH, Delivery.CHAIN) for _, (_, delivery) in inputs)
+    return TaskPlan(name, JobConfig(array=array, **config), results=results, after=after)
+
+
+def task(its_plan, width=None, *, waves=(), error=None, **states):
+    in_state = {TaskState(state): Indices.parse(text) for state, text in states.items()}
+    waiting = in_state.get(TaskState.PENDING, Indices()) | in_state.get(TaskState.RETRYING, Indices())
+    for wave in waves:
+        waiting = waiting - wave.indices
+    return TaskSnapshot(its_plan, width, in_state, waiting, tuple(waves), error)
+
+
+def wave(number, indices, job="100", **more):
+    return LiveWave(number, job, Indices.parse(indices), **more)
+
+
+def steps(*tasks, status=RunState.RUNNING, **options):
+    return next_steps(RunSnapshot("run", status, tasks), **options)
+
+
+LIST = plan("list")
+COUNT = plan("count", ("list", FAN_OUT))
+SCALE = plan("scale", ("count", CHAIN))
+TOTAL = plan("total", ("scale", GATHER))
+LIST_DONE = task(LIST, 1, SUCCESS="0")
+
+
+def test_a_new_run_expands_its_roots_only():
+    assert steps(task(LIST), task(COUNT)) == (Expand("list"),)
+
+
+def test_a_waiting_singleton_is_submitted():
+    assert steps(task(LIST, 1, PENDING="0"), task(COUNT)) == (Submit("list", Indices([0])),)
+
+
+def test_a_fan_out_is_expanded_once_its_list_is_there():
+    assert steps(LIST_DONE, task(COUNT)) == (Expand("count"),)
+
+
+def test_an_intent_is_neither_submitted_again_nor_is_the_run_finished():
+    assert steps(task(LIST, 1, PENDING="0", waves=[wave(1, "0", job=None)])) == ()
+
+
+def test_a_run_that_can_only_wait_has_no_steps():
+    assert steps(task(LIST, 1, SUBMITTED="0", waves=[wave(1, "0")])) == ()
+
+
+def test_an_empty_fan_out_is_a_success_and_what_follows_goes_on():
+    chain = plan("total", ("count", GATHER))
+    assert steps(LIST_DONE, task(COUNT, 0), task(chain)) == (Expand("total"),)
+    assert steps(LIST_DONE, task(COUNT, 0), task(chain, 1, SUCCESS="0")) == (Finish(RunState.SUCCESS),)
+
+
+def test_a_partly_cached_array_submits_the_rest():
+    assert steps(LIST_DONE, task(COUNT, 5, SUCCESS="0-1,4", PENDING="2-3")) == (Submit("count", Indices([2, 3])),)
+
+
+def test_a_chain_follows_its_parents_wave_slot_by_slot():
+    running = task(COUNT, 4, SUCCESS="0", RUNNING="1", SUBMITTED="2-3", waves=[wave(2, "1-3")])
+    assert steps(LIST_DONE, running, task(SCALE)) == (Expand("scale"),)
+    assert steps(LIST_DONE, running, task(SCALE, 4, PENDING="0-3")) == (
+        Submit("scale", Indices([0])),
+        Submit("scale", Indices([1, 2, 3]), after_wave=2),
+    )
+
+
+def test_a_chain_waits_for_single_elements_where_the_scheduler_cannot_follow_them():
+    running = task(COUNT, 3, SUCCESS="0", RUNNING="1-2", waves=[wave(2, "1-2")])
+    assert steps(LIST_DONE, running, task(SCALE, 3, PENDING="0-2"), follow_elements=False) == (
+        Submit("scale", Indices([0])),
+    )
+
+
+def test_nothing_follows_a_wave_whose_job_is_not_known_or_whose_slots_are_renumbered():
+    for live in (wave(2, "0-1", job=None), wave(2, "0-1", offset=None)):
+        parent = task(COUNT, 2, PENDING="0-1", waves=[live])
+        assert steps(LIST_DONE, parent, task(SCALE, 2, PENDING="0-1")) == ()
+
+
+def test_the_follower_of_a_failed_element_goes_back_to_waiting():
+    parent = task(COUNT, 3, FAILED="1", RUNNING="0,2", waves=[wave(2, "0,2")])
+    child = task(SCALE, 3, SUBMITTED="0-2", waves=[wave(3, "0-2", after_wave=2)])
+    assert steps(LIST_DONE, parent, child) == (Release("scale", Indices([1])),)
+
+
+def test_the_follower_of_an_element_that_was_retried_is_submitted_behind_the_new_wave():
+    parent = task(COUNT, 2, SUCCESS="0", SUBMITTED="1", waves=[wave(4, "1")])
+    child = task(SCALE, 2, SUCCESS="0", SUBMITTED="1", waves=[wave(3, "1", after_wave=2)])
+    assert steps(LIST_DONE, parent, child) == (Release("scale", Indices([1])),)
+    released = task(SCALE, 2, SUCCESS="0", PENDING="1")
+    assert steps(LIST_DONE, parent, released) == (Submit("scale", Indices([1]), after_wave=4),)
+
+
+def test_a_running_follower_is_left_alone():
+    parent = task(COUNT, 1, SUCCESS="0")
+    child = task(SCALE, 1, RUNNING="0", waves=[wave(3, "0", after_wave=2)])
+    assert steps(LIST_DONE, parent, child) == ()
+
+
+def test_a_failed_element_blocks_only_its_own_followers_and_the_gather():
+    parent = task(COUNT, 3, SUCCESS="0,2", FAILED="1")
+    child = task(SCALE, 3, SUCCESS="0,2", PENDING="1")
+    assert steps(LIST_DONE, parent, child, task(TOTAL)) == (Finish(RunState.FAILED),)
+
+
+def test_a_gather_that_allows_partial_runs_on_what_succeeded():
+    partial = plan("total", ("scale", GATHER), allow_partial=True)
+    parent = task(COUNT, 3, SUCCESS="0,2", FAILED="1")
+    child = task(SCALE, 3, SUCCESS="0,2", PENDING="1")
+    assert steps(LIST_DONE, parent, child, task(partial)) == (Expand("total"),)
+
+
+def test_a_partial_gather_waits_until_every_element_is_settled():
+    partial = plan("total", ("count", GATHER), allow_partial=True)
+    running = task(COUNT, 3, SUCCESS="0", FAILED="1", RUNNING="2", waves=[wave(2, "2")])
+    assert steps(LIST_DONE, running, task(partial)) == ()
+
+
+def test_failures_that_the_gather_allows_do_not_fail_the_run():
+    partial = plan("total", ("count", GATHER), allow_partial=True)
+    assert steps(LIST_DONE, task(COUNT, 2, SUCCESS="0", FAILED="1"), task(partial, 1, SUCCESS="0")) == (
+        Finish(RunState.SUCCESS),
+    )
+
+
+def test_a_failed_branch_does_not_hold_up_the_other():
+    other = plan("other", ("list", FAN_OUT))
+    assert steps(LIST_DONE, task(COUNT, 1, FAILED="0"), task(other)) == (Expand("other"),)
+
+
+def test_a_task_that_failed_as_a_whole_fails_the_run():
+    assert steps(LIST_DONE, task(COUNT, error="two inputs of unequal length")) == (Finish(RunState.FAILED),)
+
+
+def test_after_orders_without_data():
+    clean = plan("clean", after=("count",))
+    running = task(COUNT, 1, RUNNING="0", waves=[wave(2, "0")])
+    assert steps(LIST_DONE, running, task(clean)) == ()
+    assert steps(LIST_DONE, task(COUNT, 1, SUCCESS="0"), task(clean)) == (Expand("clean"),)
+
+
+def test_a_run_whose_only_trouble_was_a_cancelled_element_is_cancelled():
+    assert steps(LIST_DONE, task(COUNT, 2, SUCCESS="0", CANCELLED="1")) == (Finish(RunState.CANCELLED),)
+
+
+def test_a_run_that_is_over_has_no_steps():
+    assert steps(task(LIST, 1, PENDING="0"), status=RunState.CANCELLED) == ()
