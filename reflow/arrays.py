@@ -37,16 +37,15 @@ def write_array(value: numpy.ndarray[Any, Any]) -> dict[str, Any]:
     return tag("array", [name, list(value.shape), _to_text(value)])
 
 
-def scalar_types(declared: type) -> set[type]:
+def scalar_types(declared: type[numpy.generic]) -> set[type]:
     """Return `declared` and its subclasses among numpy's scalar types."""
     return {declared}.union(*(scalar_types(each) for each in declared.__subclasses__()))
 
 
-def read_scalar(payload: Any) -> numpy.generic:
+def read_scalar(payload: Any) -> Any:
     """Return the numpy scalar."""
     name, text = payload
-    scalar: numpy.generic = _from_text(name, (), text)[()]
-    return scalar
+    return _from_text(name, (1,), text)[0]
 
 
 def read_array(payload: Any) -> numpy.ndarray[Any, Any]:
@@ -56,13 +55,14 @@ def read_array(payload: Any) -> numpy.ndarray[Any, Any]:
 
 
 def _type_name(dtype: numpy.dtype[Any]) -> str:
+    name: str = dtype.str
     # Padding inside a long double is not part of the value but of its bytes: equal values would differ.
-    if not _KNOWN_TYPE.fullmatch(dtype.str) or dtype.char in "gG":
+    if not _KNOWN_TYPE.fullmatch(name) or dtype.char in "gG":
         raise Misfit(
-            f"has the numpy type {dtype}, which has no JSON form: use numbers of 64 bits (complex: 128), text or times, "
-            "or write it to a file and return its Path"
+            f"has the numpy type {dtype}, which has no JSON form: use numbers of 64 bits (complex: 128), text or "
+            "times, or write it to a file and return its Path"
         )
-    return dtype.str
+    return name
 
 
 def _to_text(value: numpy.generic | numpy.ndarray[Any, Any]) -> str:
@@ -77,4 +77,5 @@ def _from_text(name: str, shape: tuple[int, ...], text: str) -> numpy.ndarray[An
     if len(content) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{len(content)} bytes do not make the shape {shape} of {dtype}")
     # ndarray, not frombuffer: that one refuses arrays and texts of no bytes. A bytearray makes it writable.
-    return numpy.ndarray(shape, dtype, bytearray(content))
+    array: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, bytearray(content))
+    return array

@@ -70,6 +70,8 @@ def pickle_workflow(workflow: Any, module_globals: Mapping[str, Any], folder: Pa
 
     Raises `PipelineError` when something that a task's function refers to cannot travel.
     """
+    from pickle import PicklingError
+
     import cloudpickle  # 43 ms, and most runs never need it
 
     module = sys.modules.get(module_globals.get("__name__", ""))
@@ -78,7 +80,7 @@ def pickle_workflow(workflow: Any, module_globals: Mapping[str, Any], folder: Pa
         if by_value:
             cloudpickle.register_pickle_by_value(module)
         content = cloudpickle.dumps(dict(workflow.tasks))
-    except (TypeError, ValueError, AttributeError, RuntimeError, ImportError) as error:
+    except (PicklingError, TypeError, ValueError, AttributeError, RuntimeError, ImportError) as error:
         raise PipelineError(
             f"workflow '{workflow.name}' stands in no file, so its functions must be pickled, and that failed "
             f"({error}): put the workflow at the top level of a .py file"

@@ -1,10 +1,10 @@
 """Turn values into JSON text and back, as the task's annotations say. Reading never imports or runs what a text names.
 
-What travels: None, bool, int, float (NaN and infinities too), complex, str, bytes, bytearray, list, tuple, dict with any
-keys, set, frozenset, range, Path and PurePath, datetime, date, time, timedelta, UUID, Decimal, numpy scalars and arrays
-of up to 1 MB (`arrays.LARGEST_ARRAY`); and, where the annotation names them, dataclasses, enums and NamedTuples: a text
-holds no code, so only the annotation can give a class back. A dataclass is made by its constructor, then each field
-gets its stored value; attributes that are no fields do not travel.
+What travels: None, bool, int, float (NaN and infinities too), complex, str, bytes, bytearray, list, tuple, dict with
+any keys, set, frozenset, range, Path and PurePath, datetime, date, time, timedelta, UUID, Decimal, numpy scalars and
+arrays of up to 1 MB (`arrays.LARGEST_ARRAY`); and, where the annotation names them, dataclasses, enums and NamedTuples:
+a text holds no code, so only the annotation can give a class back. A dataclass is made by its constructor, then each
+field gets its stored value; attributes that are no fields do not travel.
 
 The declared type wins where it covers the value: an int for a float, a tuple for a list (and the other way round), an
 OrderedDict for a dict, a numpy scalar for a number, a str subclass for a str. Without a declaration subclasses of
@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from . import tags
 from .declarations import codec_of
 from .errors import CodecError
 from .tags import TAG, Misfit
+
+_Converted = TypeVar("_Converted")
 
 _writer = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 _scan = json.JSONDecoder().raw_decode
@@ -116,7 +118,7 @@ def paths_in(encoded: Any) -> Iterator[str]:
                 pending.extend(reversed(inner.values()))
 
 
-def _guarded(convert: Callable[[Any], Any], value: Any) -> Any:
+def _guarded(convert: Callable[[Any], _Converted], value: Any) -> _Converted:
     try:
         return convert(value)
     except Misfit as misfit:

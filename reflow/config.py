@@ -98,21 +98,18 @@ class Config:
 
     def executor_settings(self, name: str) -> dict[str, Any]:
         """Return the JSON-safe settings with which `reflow.executors.create` makes the executor of that name."""
-        if name != "slurm":
-            return {}
         chosen = self.executor
-        return {
-            "submit_options": dict(chosen.submit_options),
+        settings: dict[str, Any] = {
             "setup": list(chosen.setup),
             "environment": dict(chosen.environment),
-            "export": chosen.export if isinstance(chosen.export, str) else list(chosen.export),
             "template_dirs": [] if chosen.template_dir is None else [chosen.template_dir],
-            "sbatch": chosen.sbatch,
-            "squeue": chosen.squeue,
-            "sacct": chosen.sacct,
-            "scancel": chosen.scancel,
-            "scontrol": chosen.scontrol,
         }
+        if name == "slurm":
+            settings["submit_options"] = dict(chosen.submit_options)
+            settings["export"] = chosen.export if isinstance(chosen.export, str) else list(chosen.export)
+            for command in ("sbatch", "squeue", "sacct", "scancel", "scontrol"):
+                settings[command] = getattr(chosen, command)
+        return settings
 
     def dispatch_resources(self) -> dict[str, Any]:
         """Return ``cpus time mem options`` of a sentinel job, JSON-safe."""

@@ -22,7 +22,7 @@ from enum import Enum
 from types import UnionType
 from typing import Any, ForwardRef, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from . import declared, tags
+from . import declared, declared_classes, tags
 from .annotations import describe_type, plain_type
 from .declared import Codec
 from .errors import CodecError
@@ -126,7 +126,7 @@ def _hashable(codec: Codec, name: str) -> Codec:
 
 
 def _literal(annotation: Any, members: tuple[Any, ...]) -> Codec:
-    return declared.Choice(describe_type(annotation), [(member, codec_of(type(member))) for member in members])
+    return declared_classes.Choice(describe_type(annotation), [(member, codec_of(type(member))) for member in members])
 
 
 def _union(name: str, members: list[Codec]) -> Codec:
@@ -149,16 +149,13 @@ def _class(annotation: Any, base: Any, arguments: tuple[Any, ...]) -> Codec:
         return declared.Scalar(base)
     if isinstance(base, type):
         if issubclass(base, dict) and hasattr(base, "__total__"):
-            return declared.TypedDictOf(name, lambda: _fields(base, list(_hints(base)), arguments), _UNTYPED)
+            return declared_classes.TypedDictOf(name, lambda: _fields(base, list(_hints(base)), arguments), _UNTYPED)
         if issubclass(base, Enum) and len(base.__members__):
-            return declared.EnumOf(base)
+            return declared_classes.EnumOf(base)
         if is_dataclass(base):
             return _dataclass(base, name, arguments)
         if issubclass(base, tuple) and hasattr(base, "_fields"):
-            make = base._make
-            return declared.Record(
-                base, name, lambda: _fields(base, base._fields, arguments), lambda values: make(values.values())
-            )
+            return _named_tuple(base, name, arguments)
         leaf = _leaf(base, name)
         if leaf is not None:
             return leaf
@@ -186,6 +183,12 @@ def _leaf(base: type, name: str) -> Codec | None:
     return declared.Leaf(name, types, types.values()) if types else None
 
 
+def _named_tuple(cls: Any, name: str, arguments: tuple[Any, ...]) -> Codec:
+    return declared_classes.Record(
+        cls, name, lambda: _fields(cls, cls._fields, arguments), lambda values: cls._make(values.values())
+    )
+
+
 def _dataclass(cls: type[Any], name: str, arguments: tuple[Any, ...]) -> Codec:
     names = [field.name for field in fields(cls)]
     given = [field.name for field in fields(cls) if field.init]
@@ -204,7 +207,7 @@ def _dataclass(cls: type[Any], name: str, arguments: tuple[Any, ...]) -> Codec:
             object.__setattr__(instance, field, value)
         return instance
 
-    return declared.Record(cls, name, find_fields, build)
+    return declared_classes.Record(cls, name, find_fields, build)
 
 
 def _require_constructor(cls: type[Any], given: list[str]) -> None:
@@ -233,7 +236,7 @@ def _hints(cls: type) -> Mapping[str, Any]:
         return get_type_hints(cls)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
         raise CodecError(
-            f"{cls.__qualname__} cannot be declared, because the annotations of its fields cannot be resolved: {error}; "
+            f"{cls.__qualname__} cannot be declared, as the annotations of its fields cannot be resolved: {error}; "
             "import what they name at the top level of the module, not under TYPE_CHECKING or in a function"
         ) from error
 

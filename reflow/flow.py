@@ -144,7 +144,7 @@ class Flow:
     def _add(self, task: TaskSpec) -> None:
         if task.name in self._tasks:
             raise ValueError(
-                f"'{self.name}' already has a task '{task.name}': give this one another name, job(\"...\")."
+                f"'{self.name}' already has a task '{task.name}': give one of them another name, job(\"...\")."
             )
         self._tasks[task.name] = task
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import identity, inputs
 from .elements import path_fingerprint
-from .errors import SchedulerError, SubmitDeferred, SubmitRefused, SubmitUnknown
+from .errors import ConfigError, RenderError, SchedulerError, SubmitDeferred, SubmitRefused, SubmitUnknown
 from .executors.base import After, Dependency, Executor, Job, JobResources
 from .indices import Indices
 from .inputs import Outputs, Value
@@ -240,6 +240,7 @@ def job_of(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, after_job: str | No
         setup=config.setup,
         environment=config.environment,
         template=config.template,
+        title=f"wave {wave.id} of task '{plan.name}' of run {run.run_id}",
     )
 
 
@@ -259,7 +260,7 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
     job = job_of(run, wave, plan, after_job)
     try:
         job_id = _submit(run, job, run.folder.script(wave.id, plan.name))
-    except SubmitRefused as error:
+    except (SubmitRefused, RenderError, ConfigError) as error:  # a wrong option or template never gets right by itself
         run.store.refuse_wave(wave.id, f"task '{plan.name}' was refused by the scheduler: {error}")
         return True
     except SubmitDeferred as error:
@@ -296,10 +297,11 @@ def submit_sentinel(run: ActiveRun, wave: WaveRecord) -> None:
         log=str(log.relative_to(run.settings.run_dir)),
         working_dir=Path(run.settings.working_dir),
         after=(Dependency(After.ANY, wave.job_id),),
+        title=f"sentinel behind wave {wave.id} of run {run.run_id}",
     )
     try:
         run.store.record_sentinel(wave.id, _submit(run, job, run.folder.sentinel_script(wave.id)))
-    except SchedulerError as error:
+    except (SchedulerError, RenderError, ConfigError) as error:
         # The next dispatch tries again; until then the workers' own dispatch carries the run.
         _log.warning("the sentinel behind job %s was not submitted: %s", wave.job_id, error)
 
@@ -307,7 +309,7 @@ def submit_sentinel(run: ActiveRun, wave: WaveRecord) -> None:
 def _submit(run: ActiveRun, job: Job, script: Path) -> str:
     script.parent.mkdir(parents=True, exist_ok=True)
     (job.run_dir / job.log).parent.mkdir(parents=True, exist_ok=True)  # Slurm fails a job whose log has no folder
-    script.write_text(run.executor.render(job))
+    script.write_text(run.executor.render(job), encoding="utf-8")
     return run.executor.submit(script, job)
 
 

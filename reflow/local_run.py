@@ -19,8 +19,8 @@ from typing import Any
 
 from . import clock
 from .dispatch import dispatch
-from .executors.commands import Conversation
 from .executors.base import Executor, Job, SlotKey, SlotStatus
+from .executors.commands import Conversation
 from .indices import Indices
 from .launch import ActiveRun
 from .signals import Interruption
@@ -102,7 +102,7 @@ def run_to_the_end(run: ActiveRun, executor: DirectExecutor, *, max_workers: int
                 return
             run.store.request_dispatch(run.run_id)
             dispatch(run, wait=True)
-    except BaseException:  # noqa: BLE001 (also an interrupt from the keyboard: the record must not say RUNNING)
+    except BaseException:  # (also an interrupt from the keyboard: the record must not say RUNNING)
         run.store.merge(wait=True)
         _let_go(run, RunState.CANCELLED)
         raise

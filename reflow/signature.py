@@ -116,7 +116,7 @@ def _check_function(function: object, task: str) -> None:
     if isinstance(function, staticmethod | classmethod) or inspect.ismethod(function):
         refuse("a method")
     if not isinstance(inspect.unwrap(function) if callable(function) else function, FunctionType):
-        refuse("a built-in function" if inspect.isbuiltin(function) else f"a {type(function).__name__}")
+        refuse("a built-in function" if inspect.isbuiltin(function) else f"an object of type {type(function).__name__}")
     if getattr(function, "__name__", "") == "<lambda>":
         refuse("a lambda")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -147,9 +147,10 @@ def _read(function: Callable[..., Any], task: str, renames: Mapping[str, str]) -
 
 
 def _check_declaration(declared: inspect.Parameter, function: Callable[..., Any], place: str) -> None:
-    if declared.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(declared.kind)
+    if stars:
         raise TypeError(
-            f"{place}: a task cannot take `{declared}`, because nothing says what would be in it; write every "
+            f"{place}: a task cannot take `{stars}{declared.name}`, because nothing says what would be in it; write every "
             "parameter with its own name."
         )
     if declared.kind is inspect.Parameter.POSITIONAL_ONLY:

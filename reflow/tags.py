@@ -1,8 +1,8 @@
 """The JSON-safe form of builtin values, without a declaration to guide it, and back.
 
-JSON's own scalars, lists and dicts with text keys stand as they are. Every other value is ``{"~": kind, "v": payload}``;
-a dict that itself has the key ``"~"`` is written as pairs, so no key is taken from the user. Floating point numbers keep
-their sign of zero; datetimes keep offset or zone key and fold, not the name of a fixed offset.
+JSON's own scalars, lists and dicts with text keys stand as they are. All others are ``{"~": kind, "v": payload}``;
+a dict that itself has the key ``"~"`` is written as pairs, so no key is taken from the user. A float keeps the sign of
+its zero; a datetime keeps its offset or zone key and its fold, but not the name of a fixed offset.
 """
 
 from __future__ import annotations
@@ -78,13 +78,23 @@ def sort_key(encoded: Any) -> str:
     return json.dumps(encoded, sort_keys=True)
 
 
+def short(value: Any) -> str:
+    """Return the value as code, shortened."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an int of more digits than Python will write
+        return "..."
+
+
 def describe(value: Any) -> str:
     """Return type and, of a scalar, the value, for an error message."""
     kind = type(value)
     if value is None:
         return "None"
-    if kind in (bool, int, float, complex, str, bytes) or isinstance(value, PurePath):
-        return f"{kind.__name__} {_SHORT.repr(value)}"
+    if kind in (bool, int, float, complex, str, bytes):
+        return f"{kind.__name__} {short(value)}"
+    if isinstance(value, PurePath):
+        return f"Path {short(str(value))}"
     if isinstance(value, Enum):
         return f"the enum member {kind.__qualname__}.{value.name}"
     name = kind.__qualname__
@@ -112,7 +122,7 @@ def write_mapping(mapping: Mapping[Any, Any], write_key: _Convert, write_item: _
         try:
             encoded_key = write_key(key)
         except Misfit as misfit:
-            misfit.within(f" key {_SHORT.repr(key)}")
+            misfit.within(f" key {short(key)}")
             raise
         try:
             pairs.append((encoded_key, write_item(item)))
@@ -131,7 +141,7 @@ def read_mapping(encoded: Mapping[str, Any], read_key: _Convert, read_item: _Con
         try:
             decoded_key = read_key(key)
         except Misfit as misfit:
-            misfit.within(f" key {_SHORT.repr(key)}")
+            misfit.within(f" key {short(key)}")
             raise
         try:
             mapping[decoded_key] = read_item(item)
@@ -143,7 +153,7 @@ def read_mapping(encoded: Mapping[str, Any], read_key: _Convert, read_item: _Con
 
 def item_place(key: Any) -> str:
     """Return the place of a dict's item: ``["x"]`` or ``[3]``."""
-    return f"[{json.dumps(key, ensure_ascii=False)}]" if type(key) is str else f"[{_SHORT.repr(key)}]"
+    return f"[{json.dumps(key, ensure_ascii=False)}]" if type(key) is str else f"[{short(key)}]"
 
 
 def write(value: Any) -> Any:
@@ -200,7 +210,7 @@ def write_set(items: Iterable[Any], kind: str, write_item: _Convert) -> dict[str
         try:
             encoded.append(write_item(item))
         except Misfit as misfit:
-            misfit.within(f" item {_SHORT.repr(item)}")
+            misfit.within(f" item {short(item)}")
             raise
     return tag(kind, sorted(encoded, key=sort_key))
 

@@ -262,6 +262,13 @@ class Workflow(Flow):
                 raise TypeError(f"parameter '{name}' of task '{task}': {error}") from None
         return encoded
 
+    def _public_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the given values as the manifest can hold them with no declared type at hand."""
+        tasks = list(self.tasks.values())
+        types = {each.key: each.annotation for each in run_parameters(tasks)}
+        bound = bind_parameters(tasks, parameters)
+        return {key: codec.decode(codec.encode(value, types[key])) for key, value in bound.items()}
+
     def _submission(self, run_dir: Path | str, force: bool, force_tasks: Sequence[str] | None) -> Submission:
         for name in force_tasks or ():
             if name not in self.tasks:
@@ -363,7 +370,7 @@ class Workflow(Flow):
             user_id=current_user(),
             created_at=clock.to_datetime(clock.now()),
             status=RunState.RUNNING,
-            parameters=dict(bind_parameters(list(self.tasks.values()), parameters)),
+            parameters=self._public_parameters(parameters),
             settings=settings.to_json(),
         )
         specs = [TaskSpecRecord(run_id, plan.name, plan.config.array, plan.to_json(), plan.upstreams) for plan in plans]

@@ -174,4 +174,4 @@ class Executor(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, object]:
-        """Return the JSON-safe keyword arguments from which `reflow.executors.create(name, settings)` makes an equal one."""
+        """Return the JSON-safe keyword arguments with which `reflow.executors.create` makes an equal one."""

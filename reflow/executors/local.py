@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,26 @@ from ..errors import ConfigError, SchedulerError, SubmitRefused
 from ..indices import Indices
 from .base import After, Executor, Job, JobStatus, SlotKey, SlotStatus
 from .commands import clean_environment
-from .localqueue import Condition, ConditionKind, JobHistory, LocalQueue, QueuedJob, QueueSettings
+from .localqueue import LAUNCH_FAILURE, Condition, ConditionKind, JobHistory, LocalQueue, QueuedJob, QueueSettings
 from .localqueue.times import parse_time_limit
 from .slurm_words import checked_environment
 
 #: Templates are looked up in the executor's `template_dirs` under this name, unless the job names another.
 TEMPLATE = "local.sh.j2"
+
+#: Exit codes of a shell whose child was killed by one of the signals that end programs.
+_PASSED_ON = frozenset(
+    128 + number
+    for number in (
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGKILL,
+        signal.SIGSEGV,
+        signal.SIGTERM,
+    )
+)
 
 _CONDITIONS = {
     After.ANY: ConditionKind.ENDED,
@@ -164,7 +179,14 @@ def _slot_status(history: JobHistory, slot: int) -> SlotStatus:
     outcome = history.last_outcome(slot) if status.is_over else None
     if outcome is None:
         return SlotStatus(status, node=node)
-    return SlotStatus(status, outcome.exit_code, outcome.signal or None, node, outcome.reason or None)
+    exit_code, killed_by = None, None
+    if status in (JobStatus.COMPLETED, JobStatus.FAILED) and outcome.signal != LAUNCH_FAILURE:
+        killed_by = outcome.signal or None
+        exit_code = None if killed_by else outcome.exit_code
+        if exit_code in _PASSED_ON:
+            # A shell that passes on what its child died of.
+            killed_by = exit_code - 128
+    return SlotStatus(status, exit_code, killed_by, node, outcome.reason or None)
 
 
 def _literal(log: str) -> str:

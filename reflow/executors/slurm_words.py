@@ -24,7 +24,7 @@ FIND_WITHIN = "now-30days"
 _OWN_OPTIONS = {
     "array": "an array's slots are the task's elements",
     "chdir": "tasks run in the folder from which the run was submitted",
-    "clusters": "reflow asks one cluster about all its jobs: put it into the commands, sbatch = 'sbatch --clusters=...'",
+    "clusters": "write it into the commands, as in sbatch = 'sbatch --clusters=...', squeue alike",
     "dependency": "write after=[...] on the task",
     "error": "every element has a log in the run's folder",
     "export": "write it as the executor's 'export'",

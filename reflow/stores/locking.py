@@ -97,6 +97,8 @@ class FileLock:
             self._waited.release()
             self._waited = None
         if self._descriptor is not None:
+            # A child forked meanwhile has the descriptor too, and its close alone would not unlock.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 

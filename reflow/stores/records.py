@@ -83,6 +83,24 @@ class TaskInstanceRecord:
         return _public(self)
 
 
+@dataclass(frozen=True)
+class AttemptRecord:
+    """An attempt of an instance that a retry or a release has put behind it."""
+
+    attempt: int
+    #: The last state it was in.
+    state: TaskState
+    job_id: str | None
+    node: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    #: The class of the failure, as in `TaskInstanceRecord`.
+    failure: str | None
+    exit_code: int | None
+    signal: int | None
+    error_text: str | None
+
+
 def _public(record: RunRecord | TaskInstanceRecord) -> dict[str, Any]:
     public = {}
     for field in fields(record):

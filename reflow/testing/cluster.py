@@ -23,6 +23,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -115,7 +116,8 @@ class PrivateSlurm:
         if missing:
             raise ClusterError(f"cannot start a private Slurm: missing {', '.join(missing)}")
         self._layout = self._make_layout()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.stop)
             self._write_files()
             self._start_authentication()
             if self._accounting:
@@ -124,9 +126,7 @@ class PrivateSlurm:
             for node in self.nodes:
                 self._launch_node(node)
             self._wait_until_idle(self.nodes)
-        except BaseException:
-            self.stop()
-            raise
+            undo.pop_all()
 
     def stop(self) -> None:
         """End everything that this cluster started, jobs and their orphans included, and remove its folder."""

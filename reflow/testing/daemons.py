@@ -49,7 +49,7 @@ def free_ports(count: int) -> range:
 
 
 def listens(port: int) -> bool:
-    """Return whether something listens at `port`, without connecting: daemons complain about callers who say nothing."""
+    """Return whether something listens at `port`, without connecting: daemons complain about silent callers."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     sockets = (line.split()[1:4] for line in lines)  # local address:port in hex, remote one, state
     return any(state == _LISTEN and local.endswith(f":{port:04X}") for local, _, state in sockets)

@@ -121,9 +121,7 @@ def test_node_failure_keeps_the_node(queue, account):
 
 
 def test_job_that_could_not_be_launched_has_no_signal_53(queue):
-    assert answers.merge(queue, [])["146", None] == SlotStatus(
-        JobStatus.FAILED, node="n2", reason="JobLaunchFailure"
-    )
+    assert answers.merge(queue, [])["146", None] == SlotStatus(JobStatus.FAILED, node="n2", reason="JobLaunchFailure")
 
 
 def test_newest_of_several_rows_wins_in_any_order():
@@ -235,7 +233,11 @@ REFUSALS = [
     ("", -9, SubmitUnknown),
     # These stay.
     ("sbatch: error: QOSMaxWallDurationPerJobLimit\n" + POLICY, 1, SubmitRefused),
-    ("sbatch: error: invalid partition specified: nope\n" + FAILED + "Invalid partition name specified", 1, SubmitRefused),
+    (
+        "sbatch: error: invalid partition specified: nope\n" + FAILED + "Invalid partition name specified",
+        1,
+        SubmitRefused,
+    ),
     (FAILED + "Invalid account or account/partition combination specified", 1, SubmitRefused),
     (FAILED + "Invalid qos specification", 1, SubmitRefused),
     (FAILED + "Invalid node name specified", 1, SubmitRefused),

@@ -54,8 +54,8 @@ ARRAY = replace(
 
 STRANGE_JOB = replace(
     PLAIN,
-    command=("/opt/my python/bin/python", "-m", "reflow.worker", "run", "/scratch/100%/it's \"here\"\\\n/0001.wave"),
-    run_dir=Path("/scratch/100%/it's \"here\"\\"),
+    command=("/opt/my python/bin/python", "-m", "reflow.worker", "run", '/scratch/100%/it\'s "here"\\\n/0001.wave'),
+    run_dir=Path('/scratch/100%/it\'s "here"\\'),
     log="reflow/r/logs/=2A=2F/wave-0001.log",
     working_dir=Path("/home/-ada\n$(id)"),
     environment={"LINES": "first\nsecond"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in the summary, where nobody overlooks it, that the tier did not run."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+    """Say after all else, where nobody overlooks it, that the tier did not run."""
+    yield
     missing = missing_programs()
     if missing and not is_required():
-        terminalreporter.section("real Slurm", yellow=True, bold=True)
+        terminalreporter.section("REAL SLURM TIER NOT RUN", yellow=True, bold=True)
         terminalreporter.write_line(
-            f"REAL SLURM TIER NOT RUN: missing {', '.join(missing)}. "
-            "`tools/install-slurm.sh` installs them on Debian and Ubuntu.",
+            f"REAL SLURM TIER NOT RUN: missing {', '.join(missing)}. `make slurm` installs them on Debian and Ubuntu.",
             yellow=True,
             bold=True,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from .history import JobHistory, Outcome, Try
+from .history import LAUNCH_FAILURE, JobHistory, Outcome, Try
 from .planning import Standing
 from .queue import CANCEL, RUNNER, LocalQueue
 from .records import Condition, ConditionKind, QueuedJob, QueueSettings, Strike
 
 __all__ = [
     "CANCEL",
+    "LAUNCH_FAILURE",
     "RUNNER",
     "Condition",
     "ConditionKind",

@@ -61,9 +61,6 @@ class Child:
         code = self._own.returncode
         if code < 0:
             return Outcome(JobStatus.FAILED, 0, -code, "JobLaunchFailure" if code == -signal.SIGKILL else "")
-        if code > 128:
-            # A shell that passes on what its child died of; Slurm 22.05 shows it so.
-            return Outcome(JobStatus.FAILED, code - 128, 0, "NonZeroExitCode")
         status = JobStatus.FAILED if code else JobStatus.COMPLETED
         return Outcome(status, code, 0, "NonZeroExitCode" if code else "")
 

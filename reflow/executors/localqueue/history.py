@@ -15,6 +15,9 @@ from ...indices import Indices
 from ..base import JobStatus
 from .records import Condition, QueuedJob, Strike, parse_conditions
 
+#: The signal number by which Slurm says that a script could not be started: its folder or its log was missing.
+LAUNCH_FAILURE = 53
+
 #: One event: its kind and what belongs to it.
 Event = list[Any]
 

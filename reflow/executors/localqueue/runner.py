@@ -21,15 +21,14 @@ from . import history as events
 from . import processes
 from .children import Child, start_slot
 from .folder import JobFile, QueueFolder
-from .history import JobHistory, Outcome
+from .history import LAUNCH_FAILURE, JobHistory, Outcome
 from .planning import Place, Schedule
 from .records import QueuedJob, QueueSettings, Strike
 
 #: Asked at every start: what shall be brought upon this slot, if anything. Arguments: job, slot, restart count.
 Fate = Callable[[QueuedJob, int, int], "Strike | None"]
 
-#: What a raw exit status of a launch failure looks like in Slurm: ``0:53``.
-_LAUNCH_FAILURE = Outcome(JobStatus.FAILED, 0, 53, "JobLaunchFailure")
+_LAUNCH_FAILURE = Outcome(JobStatus.FAILED, 0, LAUNCH_FAILURE, "JobLaunchFailure")
 
 #: How long the runner sleeps at most: forgetting old jobs and a removed folder need no haste.
 _LONGEST_SLEEP = 30.0

@@ -1,0 +1,46 @@
+# What a developer runs. Nothing outside this folder changes, but for Debian packages that `slurm` installs
+# (and `test`, as root).
+
+PYTHON3 ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test lint bench stress setup slurm
+
+help:
+	@echo "make demo    run an example pipeline, on Slurm where a controller answers, else on this machine"
+	@echo "make test    run all tests; PYTEST_ARGS='-k chain' for some"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   measure and print the numbers of benchmarks/"
+	@echo "make stress  run the long form of tests/stress"
+	@echo "make setup   create $(VENV) only"
+	@echo "make slurm   install Debian's Slurm packages, which tests/cluster needs"
+
+demo: $(INSTALLED)
+	$(PYTHON) examples/demo.py
+
+test: $(INSTALLED)
+	@test "$$(id -u)" -ne 0 || tools/install-slurm.sh || true
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+bench: $(INSTALLED)
+	$(PYTHON) -m benchmarks $(BENCH_ARGS)
+
+stress: $(INSTALLED)
+	REFLOW_STRESS=1 $(PYTHON) -m pytest tests/stress $(PYTEST_ARGS)
+
+setup: $(INSTALLED)
+
+slurm:
+	tools/install-slurm.sh
+
+$(INSTALLED): pyproject.toml
+	tools/make-venv.sh $(VENV) $(PYTHON3)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@

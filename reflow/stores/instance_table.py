@@ -1,0 +1,287 @@
+"""The instances of the manifest, all moves but those of reports: functions of an open connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from .. import clock
+from ..errors import ManifestError
+from ..indices import Indices
+from ..states import IN_FLIGHT, WAITING, RunState, TaskState
+from . import moves, run_table, task_table
+from .records import AttemptRecord, NewInstance, TaskInstanceRecord
+from .rows import (
+    INSTANCE_QUERY,
+    pack_hash,
+    pack_index,
+    storable,
+    to_attempt,
+    to_instance,
+    unpack_hash,
+    update_spans,
+)
+
+_SUCCESS = moves.CODES[TaskState.SUCCESS]
+
+
+def insert(
+    connection: sqlite3.Connection,
+    run_id: str,
+    task_name: str,
+    array_index: int | None,
+    state: TaskState,
+    input_text: str | None,
+    identity: str,
+    input_hash: str,
+) -> int:
+    """Record one instance and return its id; `ValueError` when the task has that instance already."""
+    run = run_table.key_of(connection, run_id)
+    task = task_table.ensure(connection, run, task_name, array_index is not None)
+    if find(connection, run_id, task_name, array_index) is not None:
+        which = task_name if array_index is None else f"{task_name}[{array_index}]"
+        raise ValueError(f"run '{run_id}' has an instance '{which}' already")
+    now = clock.now()
+    cursor = connection.execute(
+        "INSERT INTO instances (task, idx, state, created_at, updated_at, identity, input_hash, input)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            task,
+            pack_index(array_index),
+            moves.CODES[TaskState(state)],
+            now,
+            now,
+            pack_hash(identity),
+            pack_hash(input_hash),
+            input_text,
+        ),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def expand(
+    connection: sqlite3.Connection, run_id: str, task_name: str, instances: Sequence[NewInstance], width: int
+) -> None:
+    """Create all instances of a task and record its width, unless that has happened or the run is over."""
+    task = task_table.key_of(connection, run_id, task_name)
+    known = connection.execute("SELECT width FROM tasks WHERE id = ?", (task,)).fetchone()[0]
+    if known is not None or run_table.status_of(connection, run_id) is not RunState.RUNNING:
+        return
+    now = clock.now()
+    connection.executemany(
+        "INSERT INTO instances (task, idx, state, created_at, updated_at, identity, input_hash, input)"
+        f" VALUES ({task}, ?, {moves.CODES[TaskState.PENDING]}, {now}, {now}, ?, ?, ?)",
+        (
+            (pack_index(new.index), pack_hash(new.identity), pack_hash(new.input_hash), new.input)
+            for new in instances
+            if new.cached_from is None
+        ),
+    )
+    _take_over(connection, task, now, [new for new in instances if new.cached_from is not None])
+    connection.execute("UPDATE tasks SET width = ? WHERE id = ?", (width, task))
+
+
+def _take_over(connection: sqlite3.Connection, task: int, now: int, hits: Sequence[NewInstance]) -> None:
+    cursor = connection.executemany(
+        "INSERT INTO instances"
+        " (task, idx, state, created_at, updated_at, finished_at, identity, input_hash, input, cached_from,"
+        "  output_hash, output)"
+        f" SELECT {task}, ?, {_SUCCESS}, {now}, {now}, {now}, ?, ?, ?, id, output_hash, output"
+        f" FROM instances WHERE id = ? AND state = {_SUCCESS}",
+        (
+            (pack_index(new.index), pack_hash(new.identity), pack_hash(new.input_hash), new.input, new.cached_from)
+            for new in hits
+        ),
+    )
+    if hits and cursor.rowcount != len(hits):
+        raise ManifestError("a cached result is no longer in the manifest; submit again without using the cache")
+
+
+def find(
+    connection: sqlite3.Connection, run_id: str, task_name: str, array_index: int | None
+) -> TaskInstanceRecord | None:
+    """Return one instance, or None."""
+    task = task_table.find_key(connection, run_id, task_name)
+    row = connection.execute(
+        f"{INSTANCE_QUERY} WHERE i.task = ? AND i.idx = ?", (task, pack_index(array_index))
+    ).fetchone()
+    return to_instance(row) if row else None
+
+
+def find_all(
+    connection: sqlite3.Connection,
+    run_id: str,
+    task_name: str | None,
+    states: Collection[TaskState] | None,
+    *,
+    limit: int | None,
+) -> list[TaskInstanceRecord]:
+    """Return instances ordered by name of the task and index; none of an unknown task."""
+    left = -1 if limit is None else max(limit, 0)
+    wanted = TaskState if states is None else {TaskState(state) for state in states}
+    found: list[TaskInstanceRecord] = []
+    for task in _keys_by_name(connection, run_id, task_name):
+        rows = connection.execute(
+            f"{INSTANCE_QUERY} WHERE i.task = ? AND i.state IN {moves.codes(wanted)} ORDER BY i.idx LIMIT ?",
+            (task, left if left < 0 else left - len(found)),
+        )
+        found += map(to_instance, rows)
+    return found
+
+
+def outputs(connection: sqlite3.Connection, run_id: str, task_name: str) -> list[tuple[int, str, str]]:
+    """Return ``(stored index, output JSON text, output hash)`` of the successful instances in index order."""
+    task = task_table.find_key(connection, run_id, task_name)
+    rows = connection.execute(
+        f"SELECT idx, ifnull(output, 'null'), output_hash FROM instances WHERE task = ? AND state = {_SUCCESS}"
+        " ORDER BY idx",
+        (task,),
+    )
+    return [(index, output, unpack_hash(output_hash)) for index, output, output_hash in rows]
+
+
+def output_of(
+    connection: sqlite3.Connection, run_id: str, task_name: str, array_index: int | None
+) -> tuple[str, str] | None:
+    """Return output JSON text and output hash of one successful instance, else None."""
+    task = task_table.find_key(connection, run_id, task_name)
+    row = connection.execute(
+        f"SELECT ifnull(output, 'null'), output_hash FROM instances WHERE task = ? AND idx = ? AND state = {_SUCCESS}",
+        (task, pack_index(array_index)),
+    ).fetchone()
+    return (row[0], unpack_hash(row[1])) if row else None
+
+
+def ids(connection: sqlite3.Connection, run_id: str, task_name: str) -> list[int]:
+    """Return the ids of the task's instances in index order."""
+    task = task_table.find_key(connection, run_id, task_name)
+    return [key for (key,) in connection.execute("SELECT id FROM instances WHERE task = ? ORDER BY idx", (task,))]
+
+
+def attempts(connection: sqlite3.Connection, instance: int) -> list[AttemptRecord]:
+    """Return the attempts that a retry or a release has put behind an instance, oldest first."""
+    rows = connection.execute(
+        "SELECT a.attempt, a.state, w.job_id, n.name, a.started_at, a.finished_at, a.failure, a.exit_code, a.signal,"
+        " a.error FROM attempts a LEFT JOIN waves w ON w.id = a.wave LEFT JOIN nodes n ON n.id = a.node"
+        " WHERE a.instance = ? ORDER BY a.attempt",
+        (instance,),
+    )
+    return [to_attempt(row) for row in rows]
+
+
+def fail_pending(
+    connection: sqlite3.Connection, run_id: str, task_name: str, error_text: str, indices: Iterable[int] | None
+) -> int:
+    """Make PENDING, RETRYING and SUBMITTED instances FAILED with that text; return how many."""
+    task = task_table.find_key(connection, run_id, task_name)
+    if task is None:
+        return 0
+    return _end(connection, task, TaskState.FAILED, WAITING | {TaskState.SUBMITTED}, error_text, indices)
+
+
+def cancel(connection: sqlite3.Connection, run_id: str, task_name: str | None) -> int:
+    """Make every instance that is not final CANCELLED, and the run too if no task is named; return how many."""
+    tasks = task_table.keys_of(connection, run_id, task_name)
+    unfinished = moves.sources(TaskState.CANCELLED)
+    if task_name is None:
+        run_table.finish(connection, run_id, RunState.CANCELLED)
+    return sum(
+        _end(connection, task, TaskState.CANCELLED, unfinished, None, None)
+        for task in tasks
+        if task_table.count(connection, task, unfinished)
+    )
+
+
+def _end(
+    connection: sqlite3.Connection,
+    task: int,
+    state: TaskState,
+    sources: Collection[TaskState],
+    error_text: str | None,
+    indices: Iterable[int] | None,
+) -> int:
+    now = clock.now()
+    statement = (
+        f"UPDATE instances SET state = {moves.CODES[state]}, error = ?, finished_at = ?, updated_at = ?"
+        f" WHERE state IN {moves.codes(sources)}"
+    )
+    error = None if error_text is None else storable(error_text)
+    number = _update(connection, statement, [error, now, now], task, indices)
+    if number:
+        task_table.request_dispatch(connection, [task], [task])
+    return number
+
+
+def retry(connection: sqlite3.Connection, run_id: str, task_name: str | None, indices: Indices | None) -> int:
+    """Make FAILED and CANCELLED instances RETRYING, clear the errors of tasks, and make the run RUNNING.
+
+    Returns how many instances and failed tasks that were; with none, only a whole run that is over starts again.
+    """
+    marked = 0
+    for task in task_table.keys_of(connection, run_id, task_name):
+        if task_table.count(connection, task, moves.RETRYABLE):
+            statement = _begin_next_attempt(TaskState.RETRYING, moves.RETRYABLE)
+            marked += _update(connection, statement, [clock.now()], task, indices)
+        if indices is None:
+            marked += connection.execute(
+                "UPDATE tasks SET error = NULL WHERE id = ? AND error IS NOT NULL", (task,)
+            ).rowcount
+    over = run_table.status_of(connection, run_id) in (RunState.FAILED, RunState.CANCELLED)
+    if marked or (over and task_name is None):
+        run_table.set_status(connection, run_id, RunState.RUNNING)
+        run_table.set_dispatch_requested(connection, run_id, True)
+    return marked
+
+
+def retry_one(connection: sqlite3.Connection, instance: int) -> bool:
+    """Make one FAILED or CANCELLED instance RETRYING; return whether it was."""
+    cursor = connection.execute(
+        f"{_begin_next_attempt(TaskState.RETRYING, moves.RETRYABLE)} AND id = ?", (clock.now(), instance)
+    )
+    return cursor.rowcount == 1
+
+
+def release(connection: sqlite3.Connection, run_id: str, task_name: str, indices: Indices) -> int:
+    """Put SUBMITTED and RUNNING instances back to waiting at their next attempt; return how many."""
+    task = task_table.key_of(connection, run_id, task_name)
+    statement = _begin_next_attempt(TaskState.PENDING, moves.IN_HAND)
+    number = _update(connection, statement, [clock.now()], task, indices)
+    if number:
+        task_table.request_dispatch(connection, [task], [])
+    return number
+
+
+def _begin_next_attempt(state: TaskState, sources: Collection[TaskState]) -> str:
+    """Return the UPDATE, to be narrowed, that begins the next attempt. A trigger keeps the last one in the history."""
+    return (
+        f"UPDATE instances SET state = {moves.CODES[state]}, attempt = attempt + 1, updated_at = ?, wave = NULL,"
+        " node = NULL, exit_code = NULL, signal = NULL, started_at = NULL, finished_at = NULL, failure = NULL,"
+        f" output_hash = NULL, output = NULL, error = NULL WHERE state IN {moves.codes(sources)}"
+    )
+
+
+def in_flight(connection: sqlite3.Connection, task: int) -> Iterator[tuple[Any, ...]]:
+    """Yield ``(id, attempt, state code, wave, stored index)`` of SUBMITTED and RUNNING instances in index order."""
+    if not task_table.count(connection, task, IN_FLIGHT):
+        return
+    yield from connection.execute(
+        f"SELECT id, attempt, state, wave, idx FROM instances WHERE task = ? AND state IN {moves.codes(IN_FLIGHT)}"
+        " ORDER BY idx",
+        (task,),
+    )
+
+
+def _update(
+    connection: sqlite3.Connection, statement: str, values: Sequence[Any], task: int, indices: Iterable[int] | None
+) -> int:
+    return update_spans(connection.cursor(), f"{statement} AND task = ? AND idx BETWEEN ? AND ?", [*values, task], indices)
+
+
+def _keys_by_name(connection: sqlite3.Connection, run_id: str, task_name: str | None) -> list[int]:
+    rows = connection.execute(
+        "SELECT t.id FROM tasks t JOIN runs r ON r.id = t.run"
+        " WHERE r.run_id = ? AND (? IS NULL OR t.name = ?) ORDER BY t.name",
+        (run_id, task_name, task_name),
+    )
+    return [key for (key,) in rows]

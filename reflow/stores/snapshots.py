@@ -1,0 +1,107 @@
+"""The run as `plan.next_steps` wants it, read in one pass over what is not finished."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from ..errors import ManifestError
+from ..indices import Indices
+from ..plan import LiveWave, RunSnapshot, TaskSnapshot
+from ..spec import TaskPlan
+from ..states import FINAL, WAITING, TaskState
+from . import moves, run_table, task_table
+from .records import WaveState
+
+#: Ranges of stored indices by state and wave.
+_Ranges = dict[tuple[TaskState, "int | None"], list[tuple[int, int]]]
+
+
+def snapshot(connection: sqlite3.Connection, run_id: str) -> RunSnapshot:
+    """Return the run; `UnknownRunError` if there is none, `ManifestError` if a task has no plan."""
+    status = run_table.status_of(connection, run_id)
+    tasks = connection.execute(
+        "SELECT t.id, t.name, t.config, t.width, t.error FROM tasks t JOIN runs r ON r.id = t.run"
+        " WHERE r.run_id = ? ORDER BY t.id",
+        (run_id,),
+    ).fetchall()
+    return RunSnapshot(run_id, status, tuple(_task(connection, run_id, *task) for task in tasks))
+
+
+def _task(
+    connection: sqlite3.Connection, run_id: str, key: int, name: str, config: str, width: int | None, error: str | None
+) -> TaskSnapshot:
+    try:
+        plan = TaskPlan.from_json(json.loads(config))
+    except (KeyError, TypeError, ValueError) as problem:
+        raise ManifestError(
+            f"task '{name}' of run '{run_id}' was not recorded by `submit`, so it cannot be dispatched; "
+            "submit the workflow again"
+        ) from problem
+    ranges = _ranges(connection, key)
+    states: dict[TaskState, list[tuple[int, int]]] = {}
+    free: list[tuple[int, int]] = []
+    in_waves: dict[int, list[tuple[int, int]]] = {}
+    for (state, wave), found in ranges.items():
+        states.setdefault(state, []).extend(found)
+        if state in WAITING and wave is None:
+            free += found
+        if state not in FINAL and wave is not None:
+            in_waves.setdefault(wave, []).extend(found)
+    return TaskSnapshot(
+        plan=plan,
+        width=width,
+        states={state: Indices.from_ranges(found) for state, found in states.items()},
+        free=Indices.from_ranges(free),
+        waves=_live_waves(connection, key, in_waves),
+        error=error,
+    )
+
+
+def _live_waves(
+    connection: sqlite3.Connection, task: int, in_waves: dict[int, list[tuple[int, int]]]
+) -> tuple[LiveWave, ...]:
+    rows = connection.execute(
+        "SELECT id, state, job_id, after_wave, slot_offset FROM waves WHERE task = ? ORDER BY id", (task,)
+    )
+    return tuple(
+        LiveWave(wave, job_id, Indices.from_ranges(in_waves.get(wave, ())), after_wave, offset)
+        for wave, state, job_id, after_wave, offset in rows
+        if wave in in_waves or state == WaveState.INTENT.value
+    )
+
+
+def _ranges(connection: sqlite3.Connection, task: int) -> _Ranges:
+    finished = _finished_range(connection, task)
+    if finished is not None:
+        return finished
+    ranges: _Ranges = {}
+    rows = connection.execute("SELECT max(idx, 0), state, wave FROM instances WHERE task = ? ORDER BY idx", (task,))
+    last: tuple[Any, Any] = (None, None)
+    start = following = 0
+    for index, state, wave in rows:
+        if (state, wave) != last or index != following:
+            if following > start:
+                ranges.setdefault((moves.STATES[last[0]], last[1]), []).append((start, following))
+            start, last = index, (state, wave)
+        following = index + 1
+    if following > start:
+        ranges.setdefault((moves.STATES[last[0]], last[1]), []).append((start, following))
+    return ranges
+
+
+def _finished_range(connection: sqlite3.Connection, task: int) -> _Ranges | None:
+    """Return the only range of a task that is in one final state throughout, without looking at its instances."""
+    counts = task_table.counts(connection, task)
+    if len(counts) != 1:
+        return {} if not counts else None
+    ((state, number),) = counts.items()
+    if state not in FINAL:
+        return None
+    # Two queries, because SQLite takes only one of min and max from the end of an index.
+    first = connection.execute("SELECT min(idx) FROM instances WHERE task = ?", (task,)).fetchone()[0]
+    last = connection.execute("SELECT max(idx) FROM instances WHERE task = ?", (task,)).fetchone()[0]
+    if last - first + 1 != number:
+        return None
+    return {(state, None): [(max(first, 0), max(last, 0) + 1)]}
