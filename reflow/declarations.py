@@ -19,6 +19,7 @@ from collections.abc import (
 )
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from threading import RLock
 from types import UnionType
 from typing import Any, ForwardRef, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -28,6 +29,7 @@ from .declared import Codec
 from .errors import CodecError
 from .tags import Misfit
 
+_SILENT = (Any, object, inspect.Parameter.empty)
 _SCALARS = (bool, int, float, complex, str, bytes)
 _LISTS = (list, Sequence, MutableSequence)
 _COLLECTIONS = (Collection, Iterable, Container, Reversible)
@@ -43,6 +45,8 @@ _QUALIFIERS = ("Required", "NotRequired", "ReadOnly", "Final", "ClassVar")
 
 _UNTYPED = declared.Untyped()
 _codecs: dict[Any, Codec] = {}
+_unfinished: set[Any] = set()
+_making = RLock()
 
 
 def codec_of(annotation: Any) -> Codec:
@@ -56,20 +60,20 @@ def codec_of(annotation: Any) -> Codec:
         return _make(plain_type(annotation))
     if found is not None:
         return found
-    # A type alias may contain itself; there, it is untyped.
-    _codecs[annotation] = _UNTYPED
-    made = None
-    try:
-        made = _make(plain_type(annotation))
-    finally:
-        if made is None:
-            del _codecs[annotation]
-    _codecs[annotation] = made
+    with _making:
+        if annotation in _unfinished:  # a type alias that contains itself; there, it is untyped
+            return _UNTYPED
+        _unfinished.add(annotation)
+        try:
+            made = _make(plain_type(annotation))
+        finally:
+            _unfinished.remove(annotation)
+        _codecs[annotation] = made
     return made
 
 
 def _make(annotation: Any) -> Codec:
-    if annotation in (Any, object, inspect.Parameter.empty) or isinstance(annotation, (str, ForwardRef)):
+    if any(annotation is each for each in _SILENT) or isinstance(annotation, (str, ForwardRef)):
         return _UNTYPED
     if annotation is type(None):
         return declared.Nothing()

@@ -23,11 +23,11 @@ class Codec(ABC):
     #: Whether it takes only some of the values of `types`.
     partial = False
 
-    def __init__(self, name: str, rank: int, parts: Iterable[Codec] = ()) -> None:
+    def __init__(self, name: str, rank: int, parts: Sequence[Codec] = ()) -> None:
         #: The declaration as the user would write it.
         self.name = name
         #: In a union, members are tried in this order: it may not depend on how the union was spelled.
-        self.order: tuple[Any, ...] = (rank, name)
+        self.order: tuple[Any, ...] = (rank, tuple(part.order for part in parts), name)
         self._parts = tuple(parts)
         #: Types whose values it takes as they are; empty for any.
         self.types: frozenset[type] = frozenset()
@@ -290,7 +290,7 @@ class DictOf(Codec):
 
     def encode(self, value: Any) -> Any:
         if not isinstance(value, dict):
-            raise self.misfit(value)
+            raise self.misfit(value, "return dict(...)" if isinstance(value, Mapping) else None)
         return tags.write_mapping(value, self._key.encode, self._item.encode)
 
     def decode(self, encoded: Any) -> Any:

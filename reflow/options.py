@@ -103,8 +103,8 @@ def job_config(
         if not holds:
             raise kind(f"Task '{task}': {sentence}")
 
-    for keyword, value in (("array", array), ("cache", cache), ("allow_partial", allow_partial)):
-        require(isinstance(value, bool), TypeError, f"{keyword}={value!r} must be True or False.")
+    for keyword, switch in (("array", array), ("cache", cache), ("allow_partial", allow_partial)):
+        require(isinstance(switch, bool), TypeError, f"{keyword}={switch!r} must be True or False.")
     for keyword, count in (("cpus", cpus), ("array_parallelism", array_parallelism)):
         if count is not None or keyword == "cpus":
             require(_is_int(count), TypeError, f"{keyword}={count!r} must be a whole number.")

@@ -14,6 +14,8 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hint
 from .annotations import describe_type, fits, plain_type
 from .params import MISSING, Missing, Param, Result, RunDir, RunDirMark
 
+_STARS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
 
 class ParameterKind(str, Enum):
     """Where the value of a parameter comes from."""
@@ -147,11 +149,10 @@ def _read(function: Callable[..., Any], task: str, renames: Mapping[str, str]) -
 
 
 def _check_declaration(declared: inspect.Parameter, function: Callable[..., Any], place: str) -> None:
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(declared.kind)
-    if stars:
+    if declared.kind in _STARS:
         raise TypeError(
-            f"{place}: a task cannot take `{stars}{declared.name}`, because nothing says what would be in it; write every "
-            "parameter with its own name."
+            f"{place}: a task cannot take `{_STARS[declared.kind]}{declared.name}`, because nothing says what would be "
+            "in it; write every parameter with its own name."
         )
     if declared.kind is inspect.Parameter.POSITIONAL_ONLY:
         raise TypeError(f"{place}: a task's parameters are given by name; remove the `/` from its signature.")

@@ -213,7 +213,7 @@ def _ambiguity(place: _Place, fitting: Sequence[_Reading]) -> str:
     choices = " or ".join(f"{place.mark(each.annotation)} ({_meaning(each)})" for each in fitting)
     return (
         f"{place} can mean more than one thing, because task '{upstream}' returns {describe_type(place.returns)}: "
-        f"write {choices}."
+        f"write {choices}, or write in full what '{upstream}' returns."
     )
 
 

@@ -113,6 +113,7 @@ class Workflow(Flow):
 
     def submit(
         self,
+        /,
         run_dir: Path | str,
         *,
         store: SqliteStore | Path | str | None = None,
@@ -140,6 +141,7 @@ class Workflow(Flow):
 
     def run_local(
         self,
+        /,
         run_dir: Path | str,
         *,
         store: SqliteStore | Path | str | None = None,
@@ -176,7 +178,7 @@ class Workflow(Flow):
         return opened
 
     def preview(
-        self, run_dir: Path | str, *, executor: Executor | str | None = None, **parameters: Any
+        self, /, run_dir: Path | str, *, executor: Executor | str | None = None, **parameters: Any
     ) -> dict[str, str | None]:
         """Return, by task, the script that `submit` would hand over now; None where it depends on earlier results.
 

@@ -178,8 +178,6 @@ class Database:
 
     def _read_once(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         connection = self._open().connection
-        if connection.in_transaction:
-            return query(connection, *args, **kwargs)
         connection.execute("BEGIN")
         try:
             return query(connection, *args, **kwargs)
@@ -219,7 +217,8 @@ class Database:
             raise ManifestError(f"the manifest '{self.path}' is empty; submit a run first, or name another path")
         if version < schema.VERSION:
             raise ManifestError(
-                f"the manifest '{self.path}' was written by an older reflow; run `reflow runs` once to bring it up to date"
+                f"the manifest '{self.path}' was written by an older reflow; run `reflow runs` once, which brings it "
+                "up to date"
             )
         problem = schema.locks_problem_of(connection)
         here = "" if problem or self.readonly else locking.mount_problem(self.path.parent)

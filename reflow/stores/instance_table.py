@@ -153,6 +153,14 @@ def output_of(
     return (row[0], unpack_hash(row[1])) if row else None
 
 
+def progress_of(connection: sqlite3.Connection, instance: int) -> tuple[TaskState, int, str, str] | None:
+    """Return state, attempt, output JSON text and output hash of an instance, or None if it is unknown."""
+    row = connection.execute(
+        "SELECT state, attempt, ifnull(output, 'null'), output_hash FROM instances WHERE id = ?", (instance,)
+    ).fetchone()
+    return (moves.STATES[row[0]], row[1], row[2], unpack_hash(row[3])) if row else None
+
+
 def ids(connection: sqlite3.Connection, run_id: str, task_name: str) -> list[int]:
     """Return the ids of the task's instances in index order."""
     task = task_table.find_key(connection, run_id, task_name)
@@ -275,7 +283,9 @@ def in_flight(connection: sqlite3.Connection, task: int) -> Iterator[tuple[Any, 
 def _update(
     connection: sqlite3.Connection, statement: str, values: Sequence[Any], task: int, indices: Iterable[int] | None
 ) -> int:
-    return update_spans(connection.cursor(), f"{statement} AND task = ? AND idx BETWEEN ? AND ?", [*values, task], indices)
+    return update_spans(
+        connection.cursor(), f"{statement} AND task = ? AND idx BETWEEN ? AND ?", [*values, task], indices
+    )
 
 
 def _keys_by_name(connection: sqlite3.Connection, run_id: str, task_name: str | None) -> list[int]:

@@ -89,6 +89,12 @@ def set_status(connection: sqlite3.Connection, run_id: str, status: RunState) ->
     connection.execute("UPDATE runs SET status = ? WHERE id = ?", (RunState(status).value, key))
 
 
+def set_settings(connection: sqlite3.Connection, run_id: str, settings: Mapping[str, Any]) -> None:
+    """Replace what later dispatches of the run work with."""
+    key = key_of(connection, run_id)
+    connection.execute("UPDATE runs SET settings = ? WHERE id = ?", (json.dumps(dict(settings)), key))
+
+
 def finish(connection: sqlite3.Connection, run_id: str, status: RunState) -> bool:
     """Move a RUNNING run to a final status; return whether it was RUNNING."""
     key = key_of(connection, run_id)

@@ -7,11 +7,31 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .. import clock
 from ..errors import UnknownTaskError
 from ..states import IN_FLIGHT, RunState, TaskState
 from . import moves, run_table
-from .records import TaskSpecRecord, TaskSummary
+from .records import RunRecord, TaskSpecRecord, TaskSummary
 from .rows import collect, storable
+
+
+def create_run(
+    connection: sqlite3.Connection, run: RunRecord, parameters: str, specs: Iterable[TaskSpecRecord]
+) -> None:
+    """Record a run with all its tasks, and request its first dispatch; `parameters` is JSON text."""
+    run_table.insert(
+        connection,
+        run.run_id,
+        run.graph_name,
+        run.user_id,
+        created_at=clock.from_datetime(run.created_at),
+        status=run.status,
+        parameters=parameters,
+        settings=run.settings,
+    )
+    for spec in specs:
+        put_spec(connection, spec)
+    run_table.set_dispatch_requested(connection, run.run_id, True)
 
 
 def put_spec(connection: sqlite3.Connection, spec: TaskSpecRecord) -> None:
@@ -90,6 +110,12 @@ def count(connection: sqlite3.Connection, task: int, states: Iterable[TaskState]
         f"SELECT sum(instances) FROM counts WHERE task = ? AND state IN {moves.codes(states)}", (task,)
     ).fetchone()
     return counted[0] or 0
+
+
+def count_of(connection: sqlite3.Connection, run_id: str, task_name: str) -> int:
+    """Return how many instances the task has; 0 for an unknown one."""
+    key = find_key(connection, run_id, task_name)
+    return 0 if key is None else count(connection, key)
 
 
 def counts(connection: sqlite3.Connection, task: int) -> dict[TaskState, int]:

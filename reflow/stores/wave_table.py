@@ -41,7 +41,8 @@ def reserve(
         return None
     wave = _insert(connection, task, task_name, indices, slots, offset, after_wave)
     cursor = connection.executemany(
-        f"UPDATE instances SET wave = ? WHERE task = ? AND state IN {_WAITING} AND wave IS NULL AND idx BETWEEN ? AND ?",
+        f"UPDATE instances SET wave = ? WHERE task = ? AND state IN {_WAITING} AND wave IS NULL"
+        " AND idx BETWEEN ? AND ?",
         [(wave, task, first, last) for first, last in spans(indices)],
     )
     if cursor.rowcount != len(indices):
@@ -58,9 +59,7 @@ def find(connection: sqlite3.Connection, wave: int) -> WaveRecord:
     return to_wave(row)
 
 
-def find_all(
-    connection: sqlite3.Connection, run_id: str, states: Collection[WaveState] | None
-) -> list[WaveRecord]:
+def find_all(connection: sqlite3.Connection, run_id: str, states: Collection[WaveState] | None) -> list[WaveRecord]:
     """Return the run's waves in these states, oldest first."""
     wanted = [WaveState(state).value for state in (WaveState if states is None else states)]
     rows = connection.execute(f"{WAVE_QUERY} WHERE r.run_id = ? ORDER BY w.id", (run_id,))
@@ -100,9 +99,7 @@ def is_known_to_run(connection: sqlite3.Connection, wave: int) -> bool:
 def record_submission(connection: sqlite3.Connection, wave: int, job_id: str) -> bool:
     """Record the job id and make waiting instances SUBMITTED; False when all was cancelled meanwhile."""
     task, first, last = _span(connection, wave)
-    connection.execute(
-        "UPDATE waves SET job_id = ?, state = ? WHERE id = ?", (job_id, WaveState.SUBMITTED.value, wave)
-    )
+    connection.execute("UPDATE waves SET job_id = ?, state = ? WHERE id = ?", (job_id, WaveState.SUBMITTED.value, wave))
     connection.execute(
         f"UPDATE instances SET state = {_SUBMITTED}, updated_at = ?"
         f" WHERE task = ? AND idx BETWEEN ? AND ? AND wave = ? AND state IN {_WAITING}",
@@ -148,7 +145,8 @@ def submit_by_hand(
         (instance, index)
         for first, last in spans(indices)
         for instance, index in connection.execute(
-            f"SELECT id, idx FROM instances WHERE task = ? AND state IN {_WAITING} AND idx BETWEEN ? AND ? ORDER BY idx",
+            f"SELECT id, idx FROM instances WHERE task = ? AND state IN {_WAITING} AND idx BETWEEN ? AND ?"
+            " ORDER BY idx",
             (task, first, last),
         )
     ]
@@ -242,7 +240,9 @@ def _span(connection: sqlite3.Connection, wave: int) -> tuple[Any, int, int]:
 
 def _new_job_name(task_name: str) -> str:
     """Return a name that no other job of any manifest has, and that every scheduler takes."""
-    readable = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in task_name)
+    readable = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in task_name
+    )
     if not readable[:1].isalpha():
         readable = f"task-{readable}"
     return f"{readable[:_LONGEST_TASK_IN_NAME]}-{os.urandom(8).hex()}"

@@ -286,6 +286,10 @@ class PrivateSlurm:
     def _start_accounting(self) -> None:
         layout = self._running_layout
         tables = layout.state("mariadb")
+        scratch = layout.state("mariadb-scratch")
+        scratch.mkdir()
+        # Two that start at the same time give their temporary tables equal names, and /tmp is both's.
+        own_scratch = {"TMPDIR": str(scratch)}
         owner = f"--user={layout.user}"
         self.run(
             "mariadb-install-db",
@@ -295,6 +299,7 @@ class PrivateSlurm:
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
+            environment=own_scratch,
         )
         database_socket = layout.run("mariadb.sock")
         mariadbd = self._launch(
@@ -307,6 +312,7 @@ class PrivateSlurm:
             "--skip-networking",
             "--innodb-buffer-pool-size=64M",
             "--innodb-flush-log-at-trx-commit=0",  # thrown away anyway
+            environment=own_scratch,
         )
         mariadbd.wait_until(database_socket.exists, "its socket exists", _PATIENCE)
         slurmdbd = self._launch("slurmdbd", "-D", environment={"MYSQL_UNIX_PORT": str(database_socket)})

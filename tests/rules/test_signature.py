@@ -335,7 +335,7 @@ def bad_attribute(x: Path.Nothing): ...
         (optional_mark, "outermost"),
         (optional_run_dir, "parameter 'out'.*outermost"),
         (class_mark, r"Result stands there without parentheses; write Result\(step=\"...\"\)"),
-        (mark_without_type, "parameter 'x'.*is no type"),
+        (mark_without_type, "parameter 'x'.*(is no type|must evaluate to types)"),
         (mark_as_default, r"stands as the default; write `x: Annotated\[int, Param\(help='x'"),
         (wrong_mark, "parameter 'x'.*exactly one of both"),
         (unknown_extra, "no option 'hlep'; it takes help, short, namespace, cache. Did you mean 'help'"),

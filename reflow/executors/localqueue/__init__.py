@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .history import LAUNCH_FAILURE, JobHistory, Outcome, Try
+from .history import LAUNCH_FAILURE, JobHistory, Outcome, Try, condition_values
 from .planning import Standing
 from .queue import CANCEL, RUNNER, LocalQueue
 from .records import Condition, ConditionKind, QueuedJob, QueueSettings, Strike
@@ -21,4 +21,5 @@ __all__ = [
     "Standing",
     "Strike",
     "Try",
+    "condition_values",
 ]

@@ -81,7 +81,7 @@ def start_slot(folder: QueueFolder, job: QueuedJob, slot: int, attempt: Try, mar
     environment[processes.MARK] = mark
     script = folder.script(job.id)
     words = [*_interpreter(script), str(script), *job.arguments]
-    mode = "ab" if job.append or attempt.restart else "wb"
+    mode = "ab" if job.append else "wb"
     try:
         with open(Path(job.folder, expand_pattern(job.output, job, slot, attempt)), mode) as output:
             if job.errors is None:

@@ -109,7 +109,8 @@ class JobHistory:
         #: Slots cancelled while they waited, and when the last of them was, and what was said.
         self.withdrawn = Indices()
         self.withdrawn_at: int | None = None
-        self.withdrawal: Strike | None = None
+        #: Those of them that were cancelled with their whole job, not one by one.
+        self.withdrawn_whole = Indices()
         #: Slots given up because a condition can never hold.
         self.dropped = Indices()
         self.dropped_at: int | None = None
@@ -244,7 +245,7 @@ class JobHistory:
         withdrawn = chosen & self.waiting
         if withdrawn:
             self.withdrawn, self.withdrawn_at = self.withdrawn | withdrawn, when
-            self.withdrawal = what
+            self.withdrawn_whole = self.withdrawn_whole | (withdrawn if slots is None else Indices())
             self.requeued.difference_update(withdrawn)
             for slot in withdrawn:
                 self._close(slot, JobStatus.CANCELLED)
@@ -266,6 +267,7 @@ class JobHistory:
             self._succeeded -= self.status(slot) is JobStatus.COMPLETED
             self._open += 1
             self.withdrawn = self.withdrawn - Indices([slot])
+            self.withdrawn_whole = self.withdrawn_whole - Indices([slot])
             self.dropped = self.dropped - Indices([slot])
             self.requeued.add(slot)
 

@@ -61,6 +61,13 @@ class LocalQueue:
         self.keep_running()
         return job_id
 
+    def apply_settings(self) -> None:
+        """Let the queue's settings count from now on, not only from the next submit."""
+        self._folder.create()
+        with self._folder.locked():
+            self._folder.write_settings(self._settings)
+        self.keep_running()
+
     def find(self, name: str) -> list[int]:
         """Return the ids of the jobs submitted under that name, oldest first."""
         return self._folder.find(name)
@@ -87,6 +94,10 @@ class LocalQueue:
     def open_ids(self) -> list[int]:
         """Return the ids of the jobs that the runner has not found to be over, oldest first."""
         return self._folder.live_ids()
+
+    def changed_at(self, job_id: int) -> float:
+        """Return when something last happened to a job, in seconds since 1970; 0 when it is forgotten."""
+        return self._folder.changed_at(job_id)
 
     def last_id(self) -> int:
         """Return the newest id that was given out, 0 when there is none."""

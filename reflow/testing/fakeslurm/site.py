@@ -1,4 +1,4 @@
-"""What a fake cluster is: its settings, its queue, the failures that tests have ordered, and the log of its calls.
+"""What a fake cluster is: its settings, its queue, and the log of its commands' calls.
 
 ::
 
@@ -6,48 +6,36 @@
     bin/             the commands
     queue/           the `LocalQueue`
     calls.jsonl      one JSON object a line for every command: command, words, time
-    failures.json    failures of commands still to come
+    failures.json    failures of commands still to come   (see `orders`)
     faults.json      ends still to be brought upon slots
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
-from ...executors.base import JobStatus
-from ...executors.localqueue import LocalQueue, QueuedJob, QueueSettings, Strike
-from ...indices import Indices
-
-#: Reasons that Slurm gives for ends brought from outside.
-REASONS = {
-    JobStatus.NODE_FAIL: "NodeDown",
-    JobStatus.OUT_OF_MEMORY: "OutOfMemory",
-    JobStatus.TIMEOUT: "TimeLimit",
-    JobStatus.PREEMPTED: "None",
-}
+from ...executors.localqueue import LocalQueue, QueueSettings
+from .orders import Orders
 
 
 @dataclass(frozen=True)
 class SiteSettings:
-    """How the fake cluster is set up."""
+    """How a fake cluster is set up."""
 
     #: CPUs by node name.
     nodes: Mapping[str, int] = field(default_factory=lambda: {"n1": 4, "n2": 4})
+    #: Nodes that an administrator has set down.
+    down: tuple[str, ...] = ()
     #: Largest index of an array plus one.
     max_array_size: int = 1001
     #: Slots that a user may have in the queue, None for no limit.
     max_submit_jobs: int | None = None
-    #: Names of the partitions; the first is the default. None: one of any name exists, ``main`` is the default.
+    #: Names of the partitions, the first is the default; None: any name will do, ``main`` is the default.
     partitions: tuple[str, ...] | None = None
     #: Seconds between SIGTERM and SIGKILL.
     kill_wait: float = 2.0
@@ -65,78 +53,18 @@ class SiteSettings:
         return self.partitions[0] if self.partitions else "main"
 
 
-@dataclass(frozen=True)
-class CommandFailure:
-    """What a command does instead of, or before, its work."""
-
-    command: str
-    stderr: str = ""
-    code: int = 1
-    #: Calls still to come; None for all.
-    times: int | None = 1
-    #: Seconds to wait first.
-    seconds: float = 0.0
-    #: Whether the work is done; its output is thrown away unless the command is only slow.
-    works: bool = False
-    is_only_slow: bool = False
-
-
-@dataclass(frozen=True)
-class SlotFault:
-    """An end that is brought upon slots as they start."""
-
-    status: str
-    #: Pattern (``*?[]``) of the job's name.
-    name: str = "*"
-    #: Slots as in ``--array``; None for all, and for plain jobs.
-    slots: str | None = None
-    #: Only at this restart count; None at any.
-    restart: int | None = None
-    #: Strikes still to come; None for no limit.
-    times: int | None = 1
-    #: Seconds after the start; None: when the script ends by itself.
-    delay: float | None = 0.0
-    #: Whether the slot starts again; None: what the job asked for, if such an end lets it.
-    requeue: bool | None = None
-    #: Whether the process goes on.
-    outlives: bool = False
-
-    def fits(self, job: QueuedJob, slot: int, restart: int) -> bool:
-        """Whether this start is one it strikes."""
-        return (
-            fnmatchcase(job.name, self.name)
-            and (self.slots is None or slot in Indices.parse(self.slots))
-            and (self.restart is None or restart == self.restart)
-        )
-
-    def strike(self, job: QueuedJob) -> Strike:
-        """Return what is brought upon a slot of this job."""
-        status = JobStatus(self.status)
-        can_requeue = status in (JobStatus.NODE_FAIL, JobStatus.PREEMPTED)
-        return Strike(
-            status,
-            REASONS.get(status, ""),
-            gentle=status is JobStatus.PREEMPTED,
-            requeue=(can_requeue and job.requeue) if self.requeue is None else self.requeue,
-            outlives=self.outlives,
-            delay=self.delay,
-        )
-
-
 class Site:
-    """One fake cluster by its folder."""
+    """One fake cluster, as its folder says when this is made."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        self.settings = SiteSettings(**(_read_json(self.folder / "settings.json") or {}))
+        self.settings = read_settings(self.folder)
+        self.orders = Orders(self.folder)
         runner = (sys.executable, str(self.folder / "command.py"), "runner")
-        queue_settings = QueueSettings(self.settings.nodes, self.settings.kill_wait, linger=1.0)
-        self.queue = LocalQueue(self.folder / "queue", queue_settings, runner)
-
-    def configure(self, settings: SiteSettings) -> None:
-        """Replace the settings for all commands from now on."""
-        _write_json(self.folder / "settings.json", asdict(settings))
-        self.__init__(self.folder)  # type: ignore[misc]
+        nodes = {name: cpus for name, cpus in self.settings.nodes.items() if name not in self.settings.down}
+        self.queue = LocalQueue(
+            self.folder / "queue", QueueSettings(nodes, self.settings.kill_wait, linger=1.0), runner
+        )
 
     def log_call(self, command: str, words: list[str]) -> None:
         """Write down that a command was called."""
@@ -144,42 +72,29 @@ class Site:
         with open(self.folder / "calls.jsonl", "a", encoding="utf-8") as log:
             log.write(line)
 
-    def calls(self, command: str | None = None) -> list[list[str]]:
-        """Return the words of the calls so far, of one command without its name, of all with it."""
-        calls = []
-        for line in _read_text(self.folder / "calls.jsonl").splitlines():
-            call = json.loads(line)
-            if command is None:
-                calls.append([call["command"], *call["words"]])
-            elif call["command"] == command:
-                calls.append(call["words"])
-        return calls
+    def calls(self) -> list[tuple[str, list[str]]]:
+        """Return command and words of every call so far."""
+        try:
+            lines = (self.folder / "calls.jsonl").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        return [(call["command"], call["words"]) for call in map(json.loads, lines)]
 
     def forget_calls(self) -> None:
         """Begin the log of calls anew."""
         (self.folder / "calls.jsonl").unlink(missing_ok=True)
 
-    def order_failure(self, failure: CommandFailure) -> None:
-        """Let calls to come fail."""
-        with self._changing("failures.json") as failures:
-            failures.append(asdict(failure))
 
-    def take_failure(self, command: str) -> CommandFailure | None:
-        """Return the failure ordered for this call, and count it."""
-        return self._take("failures.json", CommandFailure, lambda failure: failure.command == command)
+def read_settings(folder: Path) -> SiteSettings:
+    """Return the settings of the cluster in that folder."""
+    values = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    values["down"] = tuple(values["down"])
+    values["partitions"] = None if values["partitions"] is None else tuple(values["partitions"])
+    return SiteSettings(**values)
 
-    def order_fault(self, fault: SlotFault) -> None:
-        """Let slots to come meet their end."""
-        with self._changing("faults.json") as faults:
-            faults.append(asdict(fault))
 
-    def fate(self, job: QueuedJob, slot: int, restart: int) -> Strike | None:
-        """Return what shall be brought upon a slot that starts, and count it."""
-        fault = self._take("faults.json", SlotFault, lambda each: each.fits(job, slot, restart))
-        return None if fault is None else fault.strike(job)
-
-    def clear_orders(self) -> None:
-        """Take back all failures and faults that have not happened yet."""
-        for name in ("failures.json", "faults.json"):
-            with self._changing(name) as orders:
-                orders.clear()
+def write_settings(folder: Path, settings: SiteSettings) -> None:
+    """Set the cluster up so, from the next command on."""
+    new = folder / "settings.json.new"
+    new.write_text(json.dumps(asdict(settings)), encoding="utf-8")
+    new.replace(folder / "settings.json")

@@ -1,0 +1,79 @@
+"""Find the manifest and the run that a command is about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..errors import ReflowError, UnknownRunError
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..run import Run
+    from ..stores.sqlite import SqliteStore
+    from ..workflow import Workflow
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def store_path_option(command: _Command) -> _Command:
+    """Add ``--store-path``."""
+    return click.option(
+        "--store-path",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The manifest, where it is not the configured one.",
+    )(command)
+
+
+def configuration(workflow: Workflow | None) -> Config:
+    """Return the configuration of the workflow, or the user's own."""
+    from ..config import load_config
+
+    return load_config() if workflow is None else workflow.config
+
+
+def open_store(workflow: Workflow | None, store_path: Path | None) -> SqliteStore | None:
+    """Return the manifest, or None where there is none yet; read-only where this user may not write."""
+    from ..stores.sqlite import SqliteStore
+
+    path = store_path or Path(SqliteStore.default_path(configuration(workflow)))
+    if not path.exists():
+        return None
+    # Writing also takes files beside the manifest: the journal, the lock, the spool.
+    writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
+    return SqliteStore(path, readonly=not writable)
+
+
+def open_run(workflow: Workflow | None, run_id: str, store_path: Path | None) -> Run:
+    """Return the run of that id; `UnknownRunError` if the manifest has none."""
+    from ..run import Run
+
+    store = open_store(workflow, store_path)
+    if store is None:
+        from ..stores.sqlite import SqliteStore
+
+        path = store_path or SqliteStore.default_path(configuration(workflow))
+        raise UnknownRunError(f"no run '{run_id}': there is no manifest {path}; name the right one with --store-path")
+    return Run(run_id, store)
+
+
+@contextmanager
+def definitions_checked() -> Iterator[None]:
+    """Make wrong definitions and parameters, which raise `TypeError` and `ValueError`, errors of usage."""
+    try:
+        yield
+    except ReflowError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def count_instances(count: int) -> str:
+    """Return ``1 instance`` or ``5 instances``."""
+    return f"{count} instance" if count == 1 else f"{count} instances"

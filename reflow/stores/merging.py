@@ -1,0 +1,327 @@
+"""Merging reports into the manifest: a maximum over ``(attempt, rank of state)``, in whatever order they come.
+
+An attempt ends once: by its first final report, by a release (PENDING at the next attempt), or by a person. Within
+one batch the earliest final report is the first, and a result goes before a release. What comes later about an ended
+attempt is kept as a remark. ``started_at`` is the earliest start that any copy of the attempt reported.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import clock
+from ..states import FINAL, RANK, TaskState
+from . import moves, task_table
+from .connection import Database
+from .records import Report
+from .rows import chunks, marks, pack_hash, storable
+from .spool import Published, Spool, decode, encode
+
+# Entries and bytes of the spool that one transaction merges: enough to be quick, few enough to keep others waiting
+# for a moment only.
+_BATCH_ENTRIES = 5_000
+_BATCH_BYTES = 32_000_000
+
+_UPDATE = """
+    UPDATE instances
+       SET state = {state}, attempt = :attempt, updated_at = :now,
+           wave = CASE WHEN attempt < :attempt THEN NULL ELSE wave END,
+           node = CASE WHEN attempt < :attempt THEN :node ELSE ifnull(:node, node) END,
+           started_at = CASE WHEN attempt < :attempt OR started_at IS NULL OR :started_at < started_at
+                             THEN :started_at ELSE started_at END,
+           finished_at = :finished_at, failure = :failure, exit_code = :exit_code, signal = :signal,
+           identity = ifnull(:identity, identity), output_hash = :output_hash, output = :output, error = :error
+     WHERE id = :instance AND {guard}
+"""
+
+_MERGE = {
+    state: _UPDATE.format(state=moves.CODES[state], guard=moves.guard(state))
+    for state in (TaskState.PENDING, TaskState.RUNNING, *sorted(FINAL))
+}
+
+# A late RUNNING moves nothing, but may tell of an earlier start.
+_EARLIER_START = f"""
+    UPDATE instances
+       SET started_at = :started_at,
+           node = CASE WHEN node IS NULL OR state = {moves.CODES[TaskState.RUNNING]}
+                       THEN ifnull(:node, node) ELSE node END
+     WHERE id = :instance AND attempt = :attempt AND (started_at IS NULL OR started_at > :started_at)
+"""
+
+# What a release says is about the attempt that it ends.
+_RELEASED = """
+    UPDATE attempts
+       SET finished_at = :at, node = ifnull(:node, node), failure = :failure, exit_code = :exit_code, signal = :signal,
+           error = :error
+     WHERE instance = :instance AND attempt = :attempt - 1
+"""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of a batch of reports."""
+
+    #: Number of instances' attempts that moved.
+    changed: int
+    #: Instances that are not in the manifest.
+    unknown: frozenset[int]
+    #: Final reports that came too late.
+    late: tuple[Report, ...]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What all reports of a batch about one attempt of one instance come to."""
+
+    winner: Report
+    #: The earliest RUNNING, if there was one.
+    running: Report | None
+    #: Further final reports, which differ from the winner.
+    others: tuple[Report, ...]
+
+
+class Merger:
+    """Merges the spool into the manifest, under the lock between processes."""
+
+    def __init__(self, database: Database, spool: Spool) -> None:
+        self._database = database
+        self._spool = spool
+
+    def merge(self, *, wait: bool) -> bool:
+        """Merge if the lock is free, or wait for it; return whether the spool was seen empty after that."""
+        if not self._database.may_write:
+            return False
+        unreadable: set[str] = set()
+        while True:
+            with self._database.holding(wait=wait) as held:
+                if not held:
+                    return False
+                self._merge_all(unreadable)
+            # Who published between our last look and the release found the lock taken and went away.
+            left = set(self._spool.names())
+            if left <= unreadable:
+                return not left
+
+    def merge_held(self) -> None:
+        """Merge everything, under the lock that the caller holds."""
+        self._merge_all(set())
+
+    def _merge_all(self, unreadable: set[str]) -> None:
+        while True:
+            names = [name for name in self._spool.names() if name not in unreadable]
+            if not names:
+                return
+            batch: list[Published] = []
+            size = 0
+            for name in names:
+                published = self._spool.read(name)
+                if published is None:
+                    unreadable.add(name)  # gone or set aside by now, or a later look will do
+                    continue
+                batch.append(published)
+                size += published.size
+                if len(batch) == _BATCH_ENTRIES or size > _BATCH_BYTES:
+                    self._merge_batch(batch)
+                    batch, size = [], 0
+            if batch:
+                self._merge_batch(batch)
+
+    def _merge_batch(self, batch: Sequence[Published]) -> None:
+        reports = [report for published in batch for report in published.reports]
+        merged = self._database.transaction(apply, reports)
+        # Only now: a report is deleted after the transaction that merged it has committed.
+        strange = {each.name for each in batch if any(report.instance in merged.unknown for report in each.reports)}
+        self._spool.remove([each.name for each in batch if each.name not in strange])
+        for name in sorted(strange):
+            self._spool.reject(name, "it names an instance that is not in the manifest")
+
+
+def apply(connection: sqlite3.Connection, reports: Iterable[Report]) -> Merged:
+    """Merge reports in the caller's transaction, and request the dispatches that follow from them."""
+    now = clock.now()
+    nodes = _Nodes(connection)
+    changed = 0
+    unknown: set[int] = set()
+    late: list[Report] = []
+    ended: list[int] = []
+    failed: list[int] = []
+    for change in _fold(reports):
+        report = change.winner
+        values = _values(change, nodes, now)
+        if connection.execute(_MERGE[report.state], values).rowcount == 1:
+            changed += 1
+            if report.state is TaskState.PENDING:
+                connection.execute(_RELEASED, _release_values(report, nodes))
+            if report.state is not TaskState.RUNNING:
+                ended.append(report.instance)
+            if report.state in (TaskState.FAILED, TaskState.CANCELLED):
+                failed.append(report.instance)
+        elif not _exists(connection, report.instance):
+            unknown.add(report.instance)
+            continue
+        else:
+            if change.running is not None:
+                connection.execute(_EARLIER_START, {**values, "started_at": change.running.at})
+            if report.state in FINAL and not _is_merged(connection, report):
+                late.append(report)
+        late.extend(change.others)
+    connection.executemany(
+        "INSERT OR IGNORE INTO remarks (instance, report) VALUES (?, ?)",
+        [(report.instance, encode([report]).decode("ascii")) for report in late],
+    )
+    task_table.request_dispatch(connection, _tasks_of(connection, ended), _tasks_of(connection, failed))
+    return Merged(changed, frozenset(unknown), tuple(late))
+
+
+def move(connection: sqlite3.Connection, instance: int, state: TaskState, values: Mapping[str, Any]) -> bool:
+    """Merge a report about the attempt that an instance is at; return whether it changed anything.
+
+    `values` are fields of `Report`. An unknown instance changes nothing.
+    """
+    row = connection.execute("SELECT attempt FROM instances WHERE id = ?", (instance,)).fetchone()
+    if row is None:
+        return False
+    return apply(connection, [Report(instance, row[0], state, clock.now(), **values)]).changed == 1
+
+
+def remarks(connection: sqlite3.Connection, instance: int) -> list[Report]:
+    """Return the final reports about an instance that came too late, in the order of their times."""
+    rows = connection.execute("SELECT report FROM remarks WHERE instance = ?", (instance,))
+    return sorted((report for (text,) in rows for report in decode(text.encode("ascii"))), key=_order)
+
+
+def _fold(reports: Iterable[Report]) -> list[_Change]:
+    """Reduce reports to one change per attempt of an instance, by attempt and then by instance.
+
+    By attempt, so that a release comes after the end that it competes with; by instance, because updates of
+    neighbouring rows were measured seven times faster than scattered ones.
+    """
+    grouped: dict[tuple[int, int], list[Report]] = {}
+    for report in reports:
+        grouped.setdefault((report.attempt, report.instance), []).append(report)
+    return [_change(grouped[key]) for key in sorted(grouped)]
+
+
+def _change(reports: list[Report]) -> _Change:
+    if len(reports) == 1:
+        (report,) = reports
+        return _Change(report, report if report.state is TaskState.RUNNING else None, ())
+    ordered = sorted(dict.fromkeys(reports), key=_order)
+    highest = max(RANK[report.state] for report in ordered)
+    winner, *others = (report for report in ordered if RANK[report.state] == highest)
+    running = next((report for report in ordered if report.state is TaskState.RUNNING), None)
+    return _Change(winner, running, tuple(report for report in others if report.state in FINAL))
+
+
+def _order(report: Report) -> tuple[object, ...]:
+    # More than the time, so that equal times do not leave it to the order of arrival within a batch.
+    return (
+        report.at,
+        report.state.value,
+        report.node,
+        report.pid,
+        report.restart,
+        report.output or "",
+        report.error or "",
+    )
+
+
+def _values(change: _Change, nodes: _Nodes, now: int) -> dict[str, object]:
+    """Return what the row holds after the change; a release leaves it empty."""
+    report, running = change.winner, change.running
+    waits = report.state is TaskState.PENDING
+    final = report.state in FINAL
+    starts = [report.started_at] if final and report.started_at is not None else []
+    if running is not None:
+        starts.append(running.at)
+    node = "" if waits else report.node or (running.node if running else "")
+    identity = report.identity or (running.identity if running else "")
+    return {
+        "instance": report.instance,
+        "attempt": report.attempt,
+        "now": now,
+        "node": nodes.key_of(node),
+        "started_at": min(starts, default=None),
+        "finished_at": report.at if final else None,
+        "failure": report.failure.value if final and report.failure else None,
+        "exit_code": report.exit_code if final else None,
+        "signal": report.signal if final else None,
+        "identity": pack_hash(identity),
+        "output_hash": pack_hash(report.output_hash) if final else None,
+        "output": _text(report.output) if final else None,
+        "error": _text(report.error) if final else None,
+    }
+
+
+def _release_values(report: Report, nodes: _Nodes) -> dict[str, object]:
+    return {
+        "instance": report.instance,
+        "attempt": report.attempt,
+        "at": report.at,
+        "node": nodes.key_of(report.node),
+        "failure": report.failure.value if report.failure else None,
+        "exit_code": report.exit_code,
+        "signal": report.signal,
+        "error": _text(report.error),
+    }
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else storable(text)
+
+
+def _exists(connection: sqlite3.Connection, instance: int) -> bool:
+    return connection.execute("SELECT 1 FROM instances WHERE id = ?", (instance,)).fetchone() is not None
+
+
+def _is_merged(connection: sqlite3.Connection, report: Report) -> bool:
+    """Return whether a final report that changed nothing is the one that ended its attempt, once more."""
+    state = moves.CODES[report.state]
+    found = connection.execute(
+        "SELECT 1 FROM"
+        " (SELECT state, finished_at, node FROM instances WHERE id = :instance AND attempt = :attempt"
+        "  UNION ALL"
+        "  SELECT state, finished_at, node FROM attempts WHERE instance = :instance AND attempt = :attempt) ended"
+        " LEFT JOIN nodes n ON n.id = ended.node"
+        " WHERE state = :state AND finished_at = :at AND :node IN ('', n.name)",
+        {
+            "instance": report.instance,
+            "attempt": report.attempt,
+            "state": state,
+            "at": report.at,
+            "node": storable(report.node),
+        },
+    ).fetchone()
+    return found is not None
+
+
+def _tasks_of(connection: sqlite3.Connection, instances: Sequence[int]) -> set[int]:
+    return {
+        task
+        for piece in chunks(instances)
+        for (task,) in connection.execute(
+            f"SELECT DISTINCT task FROM instances WHERE id IN ({marks(len(piece))})", piece
+        )
+    }
+
+
+class _Nodes:
+    """The interned names of nodes, each asked for once per batch."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._keys: dict[str, int] = {}
+
+    def key_of(self, name: str) -> int | None:
+        """Return the row id of a node's name, recording it when it is new; None for ''."""
+        if not name:
+            return None
+        if name not in self._keys:
+            stored = storable(name)
+            self._connection.execute("INSERT OR IGNORE INTO nodes (name) VALUES (?)", (stored,))
+            row = self._connection.execute("SELECT id FROM nodes WHERE name = ?", (stored,)).fetchone()
+            self._keys[name] = row[0]
+        return self._keys[name]

@@ -1,0 +1,38 @@
+"""Pytest fixtures for pipelines: a fake Slurm. Loaded into every pytest run where reflow is installed: keep it small."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .fakeslurm.control import FakeSlurm
+
+
+@pytest.fixture
+def fake_slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm]:
+    """A running fake Slurm whose commands are first on PATH.
+
+    The user's configuration of reflow, its variables and its manifest are out of the way: each test has its own.
+    """
+    from .fakeslurm.control import FakeSlurm
+
+    home = tmp_path_factory.mktemp("slurm")
+    isolate(home, monkeypatch)
+    with FakeSlurm(home / "cluster") as cluster:
+        monkeypatch.setenv("PATH", cluster.environment["PATH"])
+        yield cluster
+
+
+def isolate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reflow find its configuration, cache and manifest below `home`, and no variable of a surrounding job."""
+    for name in list(os.environ):
+        if name.startswith(("REFLOW_", "SLURM", "SBATCH_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("REFLOW_STORE_PATH", str(home / "manifest.db"))
