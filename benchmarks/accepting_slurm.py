@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -50,5 +51,7 @@ def wave_files(run_dir: Path) -> list[Path]:
 
 
 def run_worker(wave: Path, slot: int) -> None:
-    """Run one slot as Slurm would have: in a process of its own."""
-    subprocess.run([sys.executable, "-m", "reflow.worker", "run", str(wave), str(slot)], check=True)
+    """Run one slot as Slurm would have: in a process of its own, with bytecode that is kept."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-m", "reflow.worker", "run", str(wave), str(slot)]
+    subprocess.run(command, check=True, env=environment)

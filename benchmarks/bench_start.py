@@ -28,10 +28,12 @@ def measure() -> Table:
     with tempfile.TemporaryDirectory() as folder:
         run_dir, slurm = Path(folder) / "run", AcceptingSlurm(Path(folder) / "slurm")
         with SqliteStore.for_run_dir(run_dir) as store:
-            # One element more than is run: the last one would dispatch what comes next.
-            wf.submit(run_dir, store=store, executor=slurm.executor, width=ROUNDS + 1)
+            # One element that is not measured, because the first start compiles, and one that is not run, because
+            # the last one would dispatch what comes next.
+            wf.submit(run_dir, store=store, executor=slurm.executor, width=ROUNDS + 2)
         run_worker(wave_files(run_dir)[0], 0)
         wave = wave_files(run_dir)[-1]
+        run_worker(wave, ROUNDS)
         for slot in range(ROUNDS):
             python.append(_seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)))
             worker.append(_seconds(lambda slot=slot: run_worker(wave, slot)))

@@ -147,9 +147,9 @@ def load_file(path: Path) -> ModuleType:
 def fingerprint(module_globals: Mapping[str, Any]) -> str:
     """Return a hash of the user's code around a workflow, or '' when the code cannot be read.
 
-    Covers the file that holds the workflow and every loaded module below that file's folder, as parsed, so that
-    comments and formatting do not count. Coarser than need be, and never too fine: any change of the user's code
-    recomputes.
+    Covers the file that holds the workflow, every loaded module below that file's folder and what these import there,
+    also inside functions; as parsed, so that comments and formatting do not count. Coarser than need be: any change
+    of that code recomputes.
     """
     file = module_globals.get("__file__")
     if not isinstance(file, str) or not os.path.isfile(file):
@@ -164,14 +164,38 @@ def fingerprint(module_globals: Mapping[str, Any]) -> str:
             path = Path(module_file).resolve()
             if root in path.parents and not _is_installed(path):
                 files.add(path)
-    digest = hashlib.sha256()
-    for path in sorted(files):
+    trees: dict[Path, ast.Module] = {}
+    while files:
+        path = files.pop()
         try:
-            tree = ast.dump(ast.parse(path.read_bytes()))
+            trees[path] = ast.parse(path.read_bytes())
         except (OSError, SyntaxError, ValueError):
             return ""
-        digest.update(f"{path.relative_to(root)}\0{tree}\0".encode())
+        files |= _imported_files(trees[path], path, root) - trees.keys()
+    digest = hashlib.sha256()
+    for path, tree in sorted(trees.items()):
+        digest.update(f"{path.relative_to(root)}\0{ast.dump(tree)}\0".encode())
     return digest.hexdigest()
+
+
+def _imported_files(tree: ast.Module, path: Path, root: Path) -> set[Path]:
+    """Return the files below `root` that imports anywhere in the module at `path` may load."""
+    dotted: list[tuple[Path, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            dotted += [(folder, alias.name) for alias in node.names for folder in (root, path.parent)]
+        elif isinstance(node, ast.ImportFrom):
+            folders = [path.parents[node.level - 1]] if 0 < node.level <= len(path.parents) else [root, path.parent]
+            names = [f"{node.module or ''}.{alias.name}" for alias in node.names]
+            dotted += [(folder, name) for name in names for folder in folders]
+    found: set[Path] = set()
+    for folder, name in set(dotted):
+        parts = [part for part in name.split(".") if part]
+        for count in range(1, len(parts) + 1):
+            module = folder.joinpath(*parts[:count])
+            found |= {module.with_name(f"{module.name}.py"), module / "__init__.py"}
+    known = {file.resolve() for file in found if file.is_file()}
+    return {file for file in known if root in file.parents and not _is_installed(file)}
 
 
 def pickle_object(value: object, path: Path) -> None:

@@ -99,7 +99,8 @@ def _as_list(steps: Sequence[Step], outputs: Outputs) -> Value:
         lists.append(codec.join_items(texts) if step.take in (Take.VALUE, Take.ELEMENTS) else codec.join_lists(texts))
         hashes += [str(step.take), *(value.hash for value in values)]
     text = lists[0] if len(lists) == 1 else codec.join_lists(lists)
-    return Value(text, identity.hash_value(json.dumps(hashes)))
+    # One unknown hash makes the whole unknown: a list of hashes would hide it.
+    return Value(text, identity.hash_value(json.dumps(hashes)) if all(hashes) else "")
 
 
 def _items(step: Step, outputs: Outputs, fingerprint: Fingerprint) -> list[Value]:

@@ -19,6 +19,12 @@ from .suggest import did_you_mean
 #: Keywords of `submit` and `run_local`. A parameter of such a name belongs to its task alone: ``<task>_<name>``.
 KEYWORDS = frozenset({"run_dir", "store", "executor", "force", "force_tasks", "verify", "max_workers", "on_error"})
 
+#: The options of ``submit`` itself. A parameter whose flag is among them gets ``--<task>-<name>``.
+TAKEN_FLAGS = frozenset(
+    {"--run-dir", "--store-path", "--executor", "--force", "--force-tasks", "--verify", "--dry-run"}
+    | {"--workflow", "--help"}
+)
+
 
 @dataclass(frozen=True)
 class RunParameter:
@@ -46,7 +52,7 @@ def parameter_key(task: str, parameter: Parameter) -> str:
     return f"{task}_{parameter.name}" if own else parameter.name
 
 
-def run_parameters(tasks: Iterable[TaskSpec], taken_flags: Collection[str] = ()) -> list[RunParameter]:
+def run_parameters(tasks: Iterable[TaskSpec], taken_flags: Collection[str] = TAKEN_FLAGS) -> list[RunParameter]:
     """Return what the run must be given, in the order in which the tasks name it.
 
     A global parameter of several tasks is one parameter, and must have one type (`TypeError`). Two different
@@ -75,7 +81,7 @@ def run_parameters(tasks: Iterable[TaskSpec], taken_flags: Collection[str] = ())
 
 
 def bind_parameters(
-    tasks: Iterable[TaskSpec], given: Mapping[str, Any], taken_flags: Collection[str] = ()
+    tasks: Iterable[TaskSpec], given: Mapping[str, Any], taken_flags: Collection[str] = TAKEN_FLAGS
 ) -> dict[str, Any]:
     """Return the given values by key, checked against their types; defaults stay with the tasks.
 

@@ -66,6 +66,13 @@ class Workflow(Flow):
         """Check names, order, wiring and parameters; raises `ValueError` or `TypeError` with what to write instead."""
         self._plans()
         run_parameters(list(self.tasks.values()))
+        for task in self.tasks.values():
+            places = [(f"parameter '{each.name}'", each.annotation) for each in task.signature.parameters.values()]
+            for place, annotation in [*places, ("its result", task.signature.returns)]:
+                try:
+                    codec.check(annotation)
+                except CodecError as error:
+                    raise TypeError(f"task '{task.name}': {place} cannot travel between processes: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """Return a JSON-safe description: name, entrypoint, python, working_dir, tasks, cli_params."""
@@ -187,7 +194,7 @@ class Workflow(Flow):
         from .launch import ActiveRun, job_of
         from .stores.records import WaveRecord, WaveState
 
-        chosen = self._executor(executor)
+        chosen = self._executor(executor, only_shows=True)
         settings = self._settings(self._submission(run_dir, False, None), chosen, None, {})
         run = ActiveRun(self._new_run_id(), settings, self._store(None), chosen, self._store(None).path)
         scripts: dict[str, str | None] = {}
@@ -241,6 +248,7 @@ class Workflow(Flow):
 
     def _plans_with(self, parameters: Mapping[str, Any]) -> tuple[TaskPlan, ...]:
         """Return the plans with the values of this run's parameters and the fingerprint of the code."""
+        self.validate()
         plans = self._plans()
         bound = bind_parameters(list(self.tasks.values()), parameters)
         fingerprint = code.fingerprint(self._module_globals)
@@ -279,7 +287,7 @@ class Workflow(Flow):
                 )
         return Submission(Path(os.path.abspath(os.path.expanduser(run_dir))), force, tuple(force_tasks or ()))
 
-    def _executor(self, executor: Executor | str | None) -> Executor:
+    def _executor(self, executor: Executor | str | None, *, only_shows: bool = False) -> Executor:
         from .executors import choose, create
         from .executors.base import Executor
 
@@ -290,7 +298,7 @@ class Workflow(Flow):
             raise TypeError(f"submit(executor={executor!r}) takes an Executor or a name such as 'slurm' or 'local'")
         if executor is None:
             chosen = choose(config.executor.mode, config.executor.sbatch)
-            if chosen.dry_run:
+            if chosen.dry_run and not only_shows:
                 raise ConfigError(
                     "the configured mode is 'dry-run', which submits nothing: use `submit --dry-run` to see the "
                     "scripts, or set mode to sbatch, local or auto"

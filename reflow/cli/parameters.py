@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,9 +43,9 @@ class ParameterOption(click.Option):
         return {self.parameter.key: value} if was_given else {}
 
 
-def parameter_options(workflow: Workflow, taken_flags: Collection[str]) -> list[ParameterOption]:
+def parameter_options(workflow: Workflow) -> list[ParameterOption]:
     """Return an option for every parameter; raises `TypeError` or `ValueError` as `run_parameters` does."""
-    parameters = run_parameters(list(workflow.tasks.values()), taken_flags)
+    parameters = run_parameters(list(workflow.tasks.values()))
     return [ParameterOption(parameter, number) for number, parameter in enumerate(parameters)]
 
 

@@ -11,11 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import PipelineError
+from ..errors import PipelineError, ReflowError
 from ..suggest import did_you_mean
 
 if TYPE_CHECKING:
     from ..workflow import Workflow
+
+
+# What a file raises while it is loaded. A class of the user's own passes through: Python shows it as hers.
+_LOADING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    ReflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class PipelineCommand(click.Command):
@@ -94,7 +111,7 @@ def _load_module(path: Path) -> ModuleType:
         raise PipelineError(
             f"'{path}' cannot be loaded: {error.msg} ({error.filename}, line {error.lineno}): correct it"
         ) from error
-    except Exception as error:  # her own file may raise anything
+    except _LOADING_ERRORS as error:
         raise PipelineError(
             f"'{path}' cannot be loaded: {_last_line(error)} ({_place(error, path)}): correct it"
         ) from error

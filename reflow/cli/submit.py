@@ -35,10 +35,8 @@ class SubmitCommand(click.Command):
         # Read late: a wrong definition must not stop the commands that need none.
         own = super().get_params(context)
         if self._parameters is None:
-            flags = {flag for option in own for flag in option.opts}
             with definitions_checked():
-                # `--workflow` chooses from a file of several; the same parameter has the same flag in both forms.
-                self._parameters = parameter_options(self._workflow, {*flags, "--workflow"})
+                self._parameters = parameter_options(self._workflow)
         return [*self._parameters, *own]
 
     def _submit(
@@ -84,6 +82,7 @@ class SubmitCommand(click.Command):
 
 
 def _own_options() -> list[click.Parameter]:
+    # `reflow.parameters.TAKEN_FLAGS` keeps these flags from the user's parameters.
     folder = click.Path(path_type=Path)
     return [
         click.Option(["--run-dir"], type=folder, metavar="DIR", help="Folder for what the run writes."),

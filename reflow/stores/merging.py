@@ -177,11 +177,13 @@ def apply(connection: sqlite3.Connection, reports: Iterable[Report]) -> Merged:
 
 
 def move(connection: sqlite3.Connection, instance: int, state: TaskState, values: Mapping[str, Any]) -> bool:
-    """Merge a report about the attempt that an instance is at; return whether it changed anything.
+    """Move an instance within the attempt that it is at, by a report made here; return whether the move is legal.
 
     `values` are fields of `Report`. An unknown instance changes nothing.
     """
-    row = connection.execute("SELECT attempt FROM instances WHERE id = ?", (instance,)).fetchone()
+    row = connection.execute(
+        f"SELECT attempt FROM instances WHERE id = ? AND state IN {moves.codes(moves.sources(state))}", (instance,)
+    ).fetchone()
     if row is None:
         return False
     return apply(connection, [Report(instance, row[0], state, clock.now(), **values)]).changed == 1

@@ -1,4 +1,4 @@
-"""Pytest fixtures for pipelines: a fake Slurm. Loaded into every pytest run where reflow is installed: keep it small."""
+"""Pytest fixtures for pipelines: a fake Slurm. Loaded wherever reflow and pytest are installed: keep it quick."""
 
 from __future__ import annotations
 

@@ -119,3 +119,37 @@ def test_the_fingerprint_ignores_comments_and_sees_code(tmp_path):
     assert of("# a comment\nx  =  1\n") == first
     assert of("x = 2\n") != first
     assert fingerprint({}) == ""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import helper", "from helper import VALUE", "from lab import tools", "import lab.tools", "import between"],
+)
+def test_the_fingerprint_sees_a_module_that_a_task_imports_only_when_it_runs(tmp_path, statement):
+    script = write(tmp_path / "pipeline.py", f"def task():\n    {statement}\n")
+    write(tmp_path / "between.py", "def value():\n    import helper\n")
+    write(tmp_path / "lab" / "__init__.py", "")
+
+    def with_value(value):
+        write(tmp_path / "helper.py", f"VALUE = {value}\n")
+        write(tmp_path / "lab" / "tools.py", f"VALUE = {value}\n")
+        return fingerprint({"__file__": str(script)})
+
+    assert with_value(1) == with_value(1)
+    assert with_value(1) != with_value(2)
+
+
+def test_the_fingerprint_sees_a_relative_import_inside_a_function(tmp_path):
+    script = write(tmp_path / "lab" / "pipeline.py", "def task():\n    from .tools import VALUE\n")
+
+    def with_value(value):
+        write(tmp_path / "lab" / "tools.py", f"VALUE = {value}\n")
+        return fingerprint({"__file__": str(script), "__package__": "lab"})
+
+    assert with_value(1) != with_value(2)
+
+
+def test_modules_that_import_each_other_have_a_fingerprint(tmp_path):
+    script = write(tmp_path / "pipeline.py", "import helper\n")
+    write(tmp_path / "helper.py", "import pipeline\n")
+    assert fingerprint({"__file__": str(script)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import math
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from reflow import RunState
+from reflow.code import load_file
 from reflow.stores.sqlite import SqliteStore
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -23,11 +23,7 @@ workers = pytest.mark.parametrize("max_workers", [1, 2])
 
 
 def load(name: str) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module  # dataclasses look their module up while they are made
-    specification.loader.exec_module(module)
-    return module
+    return load_file(EXAMPLES / f"{name}.py")
 
 
 @pytest.fixture
@@ -141,3 +137,16 @@ def test_demo_without_slurm_runs_here_and_shows_the_words(tmp_path, monkeypatch)
     assert "SUCCESS" in shown.stdout
     most_frequent = Counter((run_dir / "corpus" / "whole.txt").read_text().split()).most_common(1)[0]
     assert shown.stdout.split("The most frequent words:")[1].split()[:2] == [most_frequent[0], str(most_frequent[1])]
+
+
+def test_first_pipeline_of_the_readme_runs_and_has_its_option(tmp_path):
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    pipeline = tmp_path / "squares.py"
+    pipeline.write_text(readme.split("```python\n")[1].split("```")[0])
+    with SqliteStore.for_run_dir(tmp_path / "runs") as store:
+        run = load_file(pipeline).wf.run_local(tmp_path / "runs", store=store, count=12)
+        assert run.results("total") == sum(number**2 for number in range(12))
+    shown = subprocess.run(
+        [sys.executable, str(pipeline), "submit", "--help"], capture_output=True, text=True, check=False
+    )
+    assert "--count" in shown.stdout

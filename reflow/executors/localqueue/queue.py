@@ -169,9 +169,13 @@ class LocalQueue:
                 raise SchedulerError(f"processes of the queue '{self.path}' do not end: {living}")
             time.sleep(0.01)
 
+    def runner_pid(self) -> int | None:
+        """Return the process id of the runner, None when none is alive."""
+        return processes.pid_of(self._folder.runner_process())
+
     def _living(self) -> list[int]:
         """The runner first: while it lives it starts others."""
-        runner = processes.pid_of(self._folder.runner_process())
+        runner = self.runner_pid()
         return [runner] if runner is not None else list(processes.marked(f"{self.path}:"))
 
     def _write(self, job_id: int, *lines: Event) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from ...executors.base import JobStatus
 from ...executors.commands import Completed, run
@@ -133,7 +134,7 @@ class FakeSlurm:
         """The queue behind the commands."""
         return Site(self.folder).queue
 
-    def configure(self, **changes: object) -> None:
+    def configure(self, **changes: Any) -> None:
         """Change settings of the running cluster, by the names of `SiteSettings`: ``accounting=False``."""
         write_settings(self.folder, replace(read_settings(self.folder), **changes))
         self.queue.apply_settings()

@@ -172,7 +172,8 @@ def _check_limits(site: Site, job: QueuedJob) -> None:
         queued = sum(_open_slots(history) for history in site.queue.histories(site.queue.open_ids()))
         if queued + len(job.all_slots) > settings.max_submit_jobs:
             raise Refused(
-                "AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+                "AssocMaxSubmitJobLimit\n"
+                "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
                 "(job submit limit, user's size and/or time limits)"
             )
 

@@ -1,4 +1,4 @@
-"""The fake ``scontrol``: ``show config|job|node|hostnames``, ``update``, ``hold``, ``release``, ``requeue``, ``ping``."""
+"""The fake ``scontrol``: show (config, job, node, hostnames), update, hold, release, requeue and ping."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def _describe(row: Row) -> Iterator[str]:
     code, signal_number = row.wait_status >> 8, row.wait_status & 0x7F
     yield f"Requeue={int(job.requeue)} Restarts={restarts} BatchFlag=1 ExitCode={code}:{signal_number}"
     yield f"RunTime={format_duration(row.seconds)} TimeLimit={row.time_limit}"
-    yield f"SubmitTime={moment(job.submitted, 'Unknown')} StartTime={moment(row.attempt.began if row.attempt else None, 'Unknown')} EndTime={moment(row.ended, 'Unknown')}"
+    began = moment(row.attempt.began if row.attempt else None, "Unknown")
+    yield f"SubmitTime={moment(job.submitted, 'Unknown')} StartTime={began} EndTime={moment(row.ended, 'Unknown')}"
     yield f"Partition={job.details['partition']} NodeList={row.attempt.node if row.attempt else ''}"
     yield f"NumNodes=1 NumCPUs={job.cpus} CPUs/Task={job.cpus}"
     yield f"WorkDir={job.folder}"

@@ -28,6 +28,11 @@ _COMPACT = {
     "OUT_OF_MEMORY": "OOM", "NODE_FAIL": "NF", "PREEMPTED": "PR",
 }  # fmt: skip
 
+
+def _node(row: Row) -> str:
+    return "" if row.attempt is None or row.status is JobStatus.PENDING else row.attempt.node
+
+
 #: Each field: name in ``--Format``, letter in ``--format`` (or ''), heading, value.
 _FIELDS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("jobarrayid", "i", "JOBID", lambda row: row.id),
@@ -38,7 +43,7 @@ _FIELDS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("state", "T", "STATE", lambda row: row.status),
     ("statecompact", "t", "ST", lambda row: _COMPACT[row.status]),
     ("exit_code", "", "EXIT_CODE", lambda row: str(row.wait_status)),
-    ("nodelist", "N", "NODELIST", lambda row: _node(row)),
+    ("nodelist", "N", "NODELIST", _node),
     ("reason", "r", "REASON", lambda row: row.reason),
     ("reasonlist", "R", "NODELIST(REASON)", lambda row: _node(row) or f"({row.reason})"),
     ("username", "u", "USER", lambda row: user_name()),
@@ -161,7 +166,3 @@ def _wanted(site: Site, text: str) -> Iterator[tuple[int, Indices | None]]:
         found = find_job(site, number)
         if found is not None and (found[0].ended_at is None or not is_old(site, found[0].ended_at)):
             yield found[0].job.id, slots if found[1] is None else found[1]
-
-
-def _node(row: Row) -> str:
-    return "" if row.attempt is None or row.status is JobStatus.PENDING else row.attempt.node
