@@ -231,7 +231,9 @@ def _module_name(path: Path) -> str:
         except TypeError:  # a built-in module, or a namespace package
             taken = True
     # A pipeline called statistics.py must not stand in for the standard module that its own imports want.
-    return f"reflow_pipeline_{stem}" if taken or not stem.isidentifier() else stem
+    # The path too: two files called pipeline.py may be loaded into one process.
+    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    return f"reflow_pipeline_{stem}_{unique}" if taken or not stem.isidentifier() else stem
 
 
 def _is_installed(path: Path) -> bool:

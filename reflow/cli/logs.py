@@ -38,7 +38,7 @@ def command(workflow: Workflow | None) -> click.Command:
             click.echo(f"{instance} has printed nothing: {', '.join(map(str, files))}", err=True)
         else:
             folder = RunFolder(run.run_dir, run_id).element_log(task, index, 1).parent
-            click.echo(f"{instance} has no log yet in {folder}", err=True)
+            click.echo(f"{instance} left no log in {folder}", err=True)
         return 0
 
     return logs

@@ -301,8 +301,9 @@ from pathlib import Path
 from reflow.executors.base import Job, JobResources
 from reflow.executors.{bench.executor.name} import {type(bench.executor).__name__} as Made
 from reflow.indices import Indices
-job = Job(name={job.name!r}, command={job.command!r}, resources=JobResources(mem="10M"), run_dir=Path({str(job.run_dir)!r}),
-          log="job.log", working_dir=Path({str(job.run_dir)!r}), slots=Indices.parse("0-3"))
+folder = Path({str(job.run_dir)!r})
+job = Job(name={job.name!r}, command={job.command!r}, resources=JobResources(mem="10M"), run_dir=folder,
+          log="job.log", working_dir=folder, slots=Indices.parse("0-3"))
 print(Made(**{bench.executor.settings()!r}).submit(Path({str(script)!r}), job), end="")
 """
     submitted = subprocess.run(

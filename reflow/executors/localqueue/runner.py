@@ -193,14 +193,14 @@ class Runner:
         """Write down what is about to start."""
         places = self._schedule.startable()
         begun: dict[int, list[events.Event]] = {}
+        new_ids = iter(self._folder.new_ids(len(places)) if places else ())
         for place in places:
             job = place.history.job
-            is_first_try = place.slot not in place.history.tries
             lines = begun.setdefault(job.id, [])
             # The last element of an array to start has the array's own number, as in Slurm.
             is_last = len(place.history.tries) + len(lines) + 1 == len(place.history.slots)
-            own = job.slots is None or (is_first_try and is_last)
-            raw_id = job.id if own else self._folder.new_ids(1)[0]
+            own = job.slots is None or (is_last and place.slot not in place.history.tries)
+            raw_id = job.id if own else next(new_ids)
             lines.append(events.begin(place.slot, now(), raw_id, place.node))
         for job_id, lines in begun.items():
             self._files[job_id].append(lines)

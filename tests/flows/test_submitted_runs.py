@@ -1,0 +1,66 @@
+"""Submitted workflows in places that need no cluster: local processes and the fake Slurm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+
+from reflow import LocalExecutor, Result, RunState, SlurmExecutor, TaskState, Workflow
+from reflow.stores.sqlite import SqliteStore
+
+from . import scenarios
+
+
+@pytest.fixture
+def store(tmp_path):
+    with SqliteStore(tmp_path / "manifest.db") as opened:
+        yield opened
+
+
+@pytest.fixture(params=["local", "fake Slurm"])
+def executor(request, tmp_path):
+    if request.param == "local":
+        return LocalExecutor(folder=str(tmp_path / "queue"), cpus=4)
+    request.getfixturevalue("fake_slurm")
+    return SlurmExecutor()
+
+
+def test_fan_out_chain_and_gather(tmp_path, store, executor):
+    scenarios.fan_out_chain_and_gather(tmp_path, store, executor, width=12, seconds=90)
+
+
+def test_three_failures_are_named_and_a_retry_submits_exactly_those(tmp_path, store, executor):
+    run = scenarios.three_failures(tmp_path, store, executor, width=12, seconds=90)
+    scenarios.retry_of_three(tmp_path, run, width=12, seconds=90)
+
+
+def test_a_workflow_made_in_a_function_runs_by_its_pickle(tmp_path, store, executor):
+    offset = 5
+    workflow = Workflow("inner")
+
+    @workflow.job()
+    def numbers() -> list[int]:
+        return [1, 2, 3]
+
+    @workflow.array_job()
+    def add(number: "Annotated[int, Result('numbers')]") -> int:  # noqa: UP037 (a string annotation is the point)
+        return number + offset
+
+    run = workflow.submit(tmp_path, store=store, executor=executor)
+    assert run.wait(60) is RunState.SUCCESS, run.status(as_dict=True, errors=True)
+    assert run.results("add") == [6, 7, 8]
+
+
+def test_a_worker_that_cannot_start_is_settled_from_the_schedulers_account(tmp_path, store, executor):
+    workflow = Workflow("stuck")
+
+    @workflow.job(setup=["false"])
+    def only() -> int:
+        return 1
+
+    run = workflow.submit(tmp_path, store=store, executor=executor)
+    assert run.wait(90) is RunState.FAILED
+    failed = store.get_task_instance_record(run.run_id, "only", None)
+    assert (failed.state, failed.exit_code) == (TaskState.FAILED, 1)
+    assert "the job ends before its task begins" in run.logs("only")
