@@ -21,6 +21,8 @@ from typing import Any
 
 from .errors import PipelineError
 
+_files_loading = 0
+
 
 @dataclass(frozen=True)
 class CodeReference:
@@ -136,12 +138,21 @@ def load_file(path: Path) -> ModuleType:
         raise PipelineError(f"{path} is not a Python file: give a file that ends in .py")
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look their module up
+    global _files_loading
+    _files_loading += 1
     try:
         specification.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        _files_loading -= 1
     return module
+
+
+def is_loading() -> bool:
+    """Return whether a pipeline file is being loaded by `load_file` just now."""
+    return _files_loading > 0
 
 
 def fingerprint(module_globals: Mapping[str, Any]) -> str:

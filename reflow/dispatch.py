@@ -68,8 +68,13 @@ def dispatch(run: ActiveRun, *, wait: bool = False) -> bool:
             if not held:
                 return False
             run.store.take_dispatch_request(run.run_id)
-            _advance(run)
-        if not run.store.dispatch_requested(run.run_id):
+            done = False
+            try:
+                done = _advance(run)
+            finally:
+                if not done:  # whatever the reason, the next one that looks must try again
+                    run.store.request_dispatch(run.run_id)
+        if not done or not run.store.dispatch_requested(run.run_id):
             return True
 
 
@@ -101,25 +106,27 @@ def watch_over(store: SqliteStore, run_id: str, wave_id: int) -> None:
             submit_sentinel(run, wave)
 
 
-def _advance(run: ActiveRun) -> None:
-    """Perform the plan's steps until there are none, with the dispatch lock held."""
+def _advance(run: ActiveRun) -> bool:
+    """Perform the plan's steps until there are none, with the dispatch lock held.
+
+    Returns False when the scheduler takes no more jobs now and something is left to submit.
+    """
     snapshot = run.store.snapshot(run.run_id)
     if snapshot.status is not RunState.RUNNING:
-        return
-    if not _launch_intents(run, snapshot):
-        return
+        return True
+    accepted = _launch_intents(run, snapshot)
     previous: tuple[PlanStep, ...] = ()
-    while True:
+    while accepted:
         snapshot = run.store.snapshot(run.run_id)
         steps = next_steps(snapshot, follow_elements=run.executor.follows_elements)
         if not steps or steps == previous:
             break
         # Every step is tried: what the scheduler defers for one task, it may take for another.
         done = [_perform(run, snapshot, step) for step in steps]
-        if not all(done):
-            break
+        accepted = all(done)
         previous = steps
-    _put_sentinels(run, snapshot)
+    _put_sentinels(run, run.store.snapshot(run.run_id))
+    return accepted
 
 
 def _perform(run: ActiveRun, snapshot: RunSnapshot, step: PlanStep) -> bool:
@@ -185,13 +192,17 @@ def cancel(run: ActiveRun, task: str | None = None) -> int:
         waves = [wave for wave in run.store.list_waves(run.run_id) if task in (None, wave.task_name)]
         in_flight = {each.job_id for each in run.store.list_in_flight(run.run_id)}
         count = run.store.cancel(run.run_id, task)
-        jobs = {wave.job_id or run.executor.find(wave.job_name) for wave in waves if wave.state is WaveState.INTENT}
-        jobs |= {wave.job_id for wave in waves if wave.job_id in in_flight}
+        jobs: set[str | None] = {wave.job_id for wave in waves if wave.job_id in in_flight}
         if task is None:
             jobs |= {wave.sentinel_job_id for wave in waves if wave.job_id in in_flight}
-        known = sorted(job for job in jobs if job)
-        if known:
-            run.executor.cancel(known)
+        try:
+            jobs |= {run.executor.find(wave.job_name) for wave in waves if wave.state is WaveState.INTENT}
+            known = sorted(job for job in jobs if job)
+            if known:
+                run.executor.cancel(known)
+        except SchedulerError as error:
+            # Recorded is recorded: what still starts finds its instance cancelled. But a person should know.
+            _log.warning("the scheduler could not be told to cancel the jobs of %s: %s", run.run_id, error)
     if task is not None:
         run.store.request_dispatch(run.run_id)
         dispatch(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,12 @@ _log = logging.getLogger("reflow")
 #: Longest array specification that a script carries, in characters. Scattered indices beyond it (a retry of
 #: thousands) are numbered by rank, and the wave file tells each slot its index.
 LONGEST_SPECIFICATION = 4_000
+
+
+#: How often a submit is tried that was not answered, and how long after the first question the scheduler is asked
+#: a second time whether it has the job, in seconds.
+SUBMIT_TRIES = 3
+ASK_AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -259,21 +266,34 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
     write_wave_file(run, wave, plan)
     job = job_of(run, wave, plan, after_job)
     try:
-        job_id = _submit(run, job, run.folder.script(wave.id, plan.name))
+        job_id = _submit_surely(run, wave, job, run.folder.script(wave.id, plan.name))
     except (SubmitRefused, RenderError, ConfigError) as error:  # a wrong option or template never gets right by itself
         run.store.refuse_wave(wave.id, f"task '{plan.name}' was refused by the scheduler: {error}")
         return True
     except SubmitDeferred as error:
         _log.warning("task '%s' waits, because the scheduler takes no more jobs now: %s", plan.name, error)
         return False
-    except SubmitUnknown as error:
-        found = _find(run, wave)
-        if found is None:
-            _log.warning("the submit of task '%s' failed, the next dispatch tries again: %s", plan.name, error)
-            return False
-        job_id = found
     _record(run, wave, job_id)
     return True
+
+
+def _submit_surely(run: ActiveRun, wave: WaveRecord, job: Job, script: Path) -> str:
+    """Submit and return the job id; where it is not known whether the job was accepted, ask for its name first.
+
+    Raises what `Executor.submit` raises, but `SubmitDeferred` in place of `SubmitUnknown`.
+    """
+    for _ in range(SUBMIT_TRIES):
+        try:
+            return _submit(run, job, script)
+        except SubmitUnknown as error:
+            problem = error
+            # A controller that was too busy to answer may still have the request before it.
+            for pause in (0.0, ASK_AGAIN_SECONDS):
+                time.sleep(pause)
+                found = _find(run, wave)
+                if found is not None:
+                    return found
+    raise SubmitDeferred(f"{SUBMIT_TRIES} tries to submit the job were not answered: {problem}")
 
 
 def submit_sentinel(run: ActiveRun, wave: WaveRecord) -> None:

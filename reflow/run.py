@@ -117,6 +117,7 @@ class Run:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause, longest = ASK_SECONDS
         ask_at = time.monotonic() + pause
+        dispatch_at = 0.0
         show: Callable[[], None] = _ProgressLine(self._store, self.run_id).show if progress else lambda: None
         while True:
             self._store.merge()
@@ -129,8 +130,9 @@ class Run:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 raise TimeoutError(f"run {self.run_id} is still {state} after {timeout} seconds")
-            if now >= ask_at or self._store.dispatch_requested(self.run_id):
+            if now >= ask_at or (now >= dispatch_at and self._store.dispatch_requested(self.run_id)):
                 self.refresh()
+                dispatch_at = time.monotonic() + ASK_SECONDS[0]  # a request stays while the scheduler takes no jobs
                 pause = min(pause * 1.5, longest)
                 ask_at = time.monotonic() + pause
             time.sleep(LOOK_SECONDS)
@@ -176,7 +178,11 @@ class Run:
             if index is None and width:
                 raise UnknownTaskError(f"task '{task}' is an array: name an element, {task}[0] to {task}[{width - 1}]")
             name = task if index is None else f"{task}[{index}]"
-            raise UnknownTaskError(f"run '{self.run_id}' has no instance {name} yet; '{task}' has {width} instances")
+            if not width:
+                raise UnknownTaskError(
+                    f"task '{task}' of run '{self.run_id}' has not started: `reflow status` tells why"
+                )
+            raise UnknownTaskError(f"run '{self.run_id}' has no instance {name}: '{task}' has {width} elements")
         return instance
 
     def _record(self) -> RunRecord:

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import clock
 from .indices import Indices
-from .states import RANK, TaskState
+from .states import RANK, RunState, TaskState
 from .stores.base import EngineStore
 from .stores.records import RunRecord, TaskInstanceRecord, TaskSummary
 
@@ -39,7 +39,7 @@ class RunStatus:
         """Return the status as plain text lines."""
         lines = [f"{self.run.run_id}  {self.run.status}"]
         width = max((len(task.task_name) for task in self.tasks), default=0)
-        lines += [f"  {task.task_name:<{width}}  {task_line(task)}" for task in self.tasks]
+        lines += [f"  {task.task_name:<{width}}  {task_line(task, self.run.status)}" for task in self.tasks]
         lines += [f"  {task.task_name}: {task.error}" for task in self.tasks if task.error]
         for failure in self.failures:
             lines.append(f"  {failure_line(failure)}")
@@ -58,19 +58,35 @@ def collect(store: EngineStore, run: RunRecord, task: str | None = None) -> RunS
     return RunStatus(run, tasks, tuple(failures))
 
 
-def task_line(task: TaskSummary) -> str:
+def task_line(task: TaskSummary, run: RunState) -> str:
     """Return a bar, the counts, the failed indices and the duration of one task."""
     if task.width is None:
-        return "cannot go on" if task.error else "waiting"
+        return unexpanded_text(task, run)
     done = task.counts.get(TaskState.SUCCESS, 0)
     filled = _BAR if task.width == 0 else _BAR * done // task.width
-    parts = [f"[{'#' * filled}{'.' * (_BAR - filled)}] {done}/{task.width}", counts_text(task.counts)]
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {done}/{task.width}  {remarks_text(task)}".rstrip()
+
+
+def unexpanded_text(task: TaskSummary, run: RunState) -> str:
+    """Return why a task has no instances."""
+    if task.error:
+        return "cannot go on"
+    return "waiting" if run is RunState.RUNNING else "not run"
+
+
+def remarks_text(task: TaskSummary) -> str:
+    """Return the counts of what is not done, the failed indices, how many were cached, and the duration."""
+    counts: dict[TaskState, int] = {
+        state: count for state, count in task.counts.items() if state is not TaskState.FAILED
+    }
+    remarks = [counts_text(counts)]
+    if task.counts.get(TaskState.FAILED):
+        which = f" [{shortened(task.failed)}]" if task.is_array else ""
+        remarks.append(f"{task.counts[TaskState.FAILED]} failed{which}")
     if task.cached:
-        parts.append(f"{task.cached} cached")
-    if task.failed and task.is_array:
-        parts.append(f"failed [{shortened(task.failed)}]")
-    parts.append(duration_text(task.started_at, task.finished_at))
-    return "  ".join(part for part in parts if part)
+        remarks.append(f"{task.cached} cached")
+    remarks.append(duration_text(task.started_at, task.finished_at))
+    return "  ".join(remark for remark in remarks if remark)
 
 
 def counts_text(counts: Mapping[TaskState, int]) -> str:

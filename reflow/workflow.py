@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import clock, code, codec
-from .errors import CodecError, ConfigError, ReflowError
+from .errors import CodecError, ConfigError, PipelineError, ReflowError
 from .flow import Flow
 from .parameters import bind_parameters, run_parameters, task_arguments
 from .paths import RunFolder, safe_name
@@ -142,6 +142,7 @@ class Workflow(Flow):
         chosen = self._executor(executor)
         submission = self._submission(run_dir, force, force_tasks)
         plans = self._plans_with(parameters)
+        chosen.check()
         opened = self._create_run(submission, plans, parameters, store, chosen)
         dispatch(open_run(opened._store, opened.run_id, chosen), wait=True)
         return opened
@@ -237,6 +238,11 @@ class Workflow(Flow):
 
     def cli(self, argv: Sequence[str] | None = None) -> int:
         """Run the command line of this workflow and return the exit code; `argv` defaults to the process's words."""
+        if code.is_loading():
+            raise PipelineError(
+                f"{self.file} calls cli() while it is loaded by another process: write it under "
+                'if __name__ == "__main__":'
+            )
         from .cli import run_workflow  # click and rich are the command line's alone
 
         return run_workflow(self, argv)

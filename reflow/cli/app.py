@@ -97,7 +97,7 @@ def _usage_text(error: click.UsageError) -> str:
     # Only click's own errors need the help to be understood; ours say what to do.
     if error.ctx is None or (type(error) is click.UsageError and " extra argument" not in message):
         return message
-    return f"{message} See `{error.ctx.command_path} --help`."
+    return f"{message.rstrip('.')}. See `{error.ctx.command_path} --help`."
 
 
 @contextmanager

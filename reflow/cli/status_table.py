@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..states import RunState, TaskState
-from ..status import RunStatus, counts_text, duration_text, failure_line, shortened
+from ..status import RunStatus, failure_line, remarks_text, unexpanded_text
 from ..stores.records import TaskSummary
 
 _STYLES = {
@@ -25,7 +25,7 @@ def show(status: RunStatus, *, errors: bool) -> None:
     console.print(Text.assemble(status.run.run_id, "  ", (str(status.run.status), _STYLES[status.run.status])))
     table = Table(box=None, pad_edge=True, show_header=False)
     for task in status.tasks:
-        table.add_row(*_row(task))
+        table.add_row(*_row(task, status.run.status))
     console.print(table)
     for task in status.tasks:
         if task.error:
@@ -39,23 +39,17 @@ def show(status: RunStatus, *, errors: bool) -> None:
         console.print(Text(f"  ... and {unread} more failures", style="red"))
 
 
-def _row(task: TaskSummary) -> tuple[Text | ProgressBar, ...]:
+def _row(task: TaskSummary, run: RunState) -> tuple[Text | ProgressBar, ...]:
     name = Text(task.task_name)
     if task.width is None:
         return (
             name,
             Text(""),
-            Text("cannot go on" if task.error else "waiting", style="red" if task.error else "dim"),
+            Text(unexpanded_text(task, run), style="red" if task.error else "dim"),
         )
     done = task.counts.get(TaskState.SUCCESS, 0)
     # A bar of no elements is full: an empty array is a success.
     bar = ProgressBar(total=max(task.width, 1), completed=done if task.width else 1, width=24)
-    remarks = [counts_text(task.counts)]
-    if task.cached:
-        remarks.append(f"{task.cached} cached")
-    if task.failed and task.is_array:
-        remarks.append(f"failed [{shortened(task.failed)}]")
-    remarks.append(duration_text(task.started_at, task.finished_at))
     failed = task.counts.get(TaskState.FAILED, 0)
-    words = Text("  ".join(remark for remark in remarks if remark), style="red" if failed else "")
+    words = Text(remarks_text(task), style="red" if failed else "")
     return name, bar, Text(f"{done}/{task.width}", justify="right"), words

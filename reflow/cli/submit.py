@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..states import RunState
 from .opening import definitions_checked
 from .parameters import ParameterOption, parameter_options
 from .pipeline import PipelineCommand
@@ -78,7 +79,11 @@ class SubmitCommand(click.Command):
                 **given,
             )
         click.echo(f"Created run {run.run_id} in {run.run_dir}")
-        return 0
+        if run.state is not RunState.FAILED:
+            return 0
+        # What the scheduler refuses for good has failed already, and she is still here to read why.
+        click.echo("\n".join(run.current_status().lines()), err=True)
+        return 1
 
 
 def _own_options() -> list[click.Parameter]:

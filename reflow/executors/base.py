@@ -149,6 +149,9 @@ class Executor(ABC):
         accepted: use `find`).
         """
 
+    def check(self) -> None:  # noqa: B027 (most have nothing to check)
+        """Raise `SchedulerError` when nothing can be submitted from this machine; called before a run is recorded."""
+
     @abstractmethod
     def find(self, job_name: str) -> str | None:
         """Return the id of the job of that unique name, living or ended, or None when there is none.

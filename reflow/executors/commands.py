@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,10 @@ _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
 
 # What Slurm gives to one job and takes back when it ends: the next job would see devices that are not its own.
 _JOB_DEVICES = frozenset({"CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"})
+
+
+#: A child process, for those who may not import subprocess themselves.
+Child = subprocess.Popen
 
 
 class CommandTimedOut(SchedulerError):
@@ -108,11 +113,21 @@ def start(
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise SchedulerError(
-            f"{words[0]} was not found on PATH: is this a login node, and are the scheduler's commands loaded?"
-        ) from error
+        raise _not_found(words[0]) from error
     except OSError as error:
         raise SchedulerError(f"'{words[0]}' could not be started: {error.strerror}") from error
+
+
+def find_program(name: str) -> None:
+    """Raise `SchedulerError` when a program is not to be found."""
+    if shutil.which(name) is None:
+        raise _not_found(name)
+
+
+def _not_found(name: str) -> SchedulerError:
+    return SchedulerError(
+        f"{name} was not found on PATH: is this a login node, and are the scheduler's commands loaded?"
+    )
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:

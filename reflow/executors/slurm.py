@@ -16,7 +16,7 @@ from ..rendering import render as print_template
 from . import slurm_answers as answers
 from . import slurm_words as words
 from .base import Executor, Job, Limits, SlotKey, SlotStatus
-from .commands import CommandTimedOut, Completed, clean_environment, run
+from .commands import CommandTimedOut, Completed, clean_environment, find_program, run
 from .slurm_words import OptionValue
 
 #: Templates are looked up in the executor's `template_dirs` under this name, unless the job names another.
@@ -109,6 +109,10 @@ class SlurmExecutor(Executor):
             exports=[f"{name}={shlex.quote(value)}" for name, value in environment.items()],
             command=shlex.join(job.command),
         )
+
+    def check(self) -> None:
+        """Look for the submit command, as every submit would; asks the controller nothing."""
+        find_program(self._commands["sbatch"][0])
 
     def submit(self, script: Path, job: Job) -> str:
         """Submit the script from the run directory and return the job id, ``12`` or ``12;cluster``."""

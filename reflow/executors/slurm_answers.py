@@ -66,6 +66,7 @@ _PASSING = (
     "temporarily unable to accept job",
     "unable to contact slurm controller",
     "unable to establish controller machine",
+    "could not establish a configuration source",
     "in standby mode",
     "connection refused",
     "no route to host",

@@ -318,7 +318,7 @@ class EngineStore(Store):
 
     @abstractmethod
     def record_submission(self, wave_id: int, job_id: str) -> bool:
-        """Record the job id and make the wave's waiting instances SUBMITTED; False when the run was cancelled before."""
+        """Record the job id and make the wave's waiting instances SUBMITTED; False for a run that was cancelled."""
 
     @abstractmethod
     def record_sentinel(self, wave_id: int, job_id: str) -> None:
@@ -342,7 +342,7 @@ class EngineStore(Store):
 
     @abstractmethod
     def outputs(self, run_id: str, task_name: str) -> list[tuple[int, str, str]]:
-        """Return ``(index, output JSON text, output hash)`` of the successes in index order; index 0 for a singleton."""
+        """Return ``(index, output JSON text, output hash)`` of the successes in index order; 0 for a singleton."""
 
     @abstractmethod
     def lookup_cached(self, task_name: str, identities: Collection[str]) -> dict[str, CachedResult]:
@@ -357,9 +357,7 @@ class EngineStore(Store):
         """Make all that is not final CANCELLED, and the run too if no task is named, in one turn; return how many."""
 
     @abstractmethod
-    def retry(
-        self, run_id: str, task_name: str | None = None, indices: Indices | None = None
-    ) -> int:
+    def retry(self, run_id: str, task_name: str | None = None, indices: Indices | None = None) -> int:
         """Make FAILED and CANCELLED instances RETRYING at their next attempt and the run RUNNING, in one turn.
 
         Their last attempt is kept in the history. Clears the errors of tasks that failed as a whole. Requests a

@@ -26,8 +26,9 @@ if kind == "flock":
     held = lock.try_acquire()
 elif kind == "filelock":
     import filelock
-    filelock.FileLock(path).acquire(timeout=10)
-    held = True
+    lock = filelock.FileLock(path)
+    lock.acquire(timeout=10)
+    held = lock.is_locked
 else:
     from reflow.stores.lease import Lease
     lock = Lease(Path(path))
@@ -53,7 +54,9 @@ def hold_elsewhere():
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
 
 
 @pytest.mark.parametrize("kind", ["flock", "filelock"])

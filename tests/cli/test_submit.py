@@ -162,3 +162,16 @@ def test_the_manifest_can_be_named(project, tmp_path):
     assert project.reflow("cancel", run_id, "--store-path", other).code == 0
     assert project.reflow("status", run_id, "--store-path", other).out.startswith(run_id)
     assert project.reflow("status", run_id).code == 1
+
+
+def test_a_job_that_the_scheduler_refuses_for_good_is_told_at_once(project, monkeypatch):
+    refusing = project.write(
+        "#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpuu' >&2\nexit 1\n", "sbatch"
+    )
+    refusing.chmod(0o755)
+    monkeypatch.setenv("REFLOW_SBATCH", str(refusing))
+    outcome = project.pipeline("submit", "--run-dir", "run", "--n", 1, "--executor", "slurm")
+    assert outcome.code == 1
+    assert outcome.out.startswith("Created run ")
+    assert "invalid partition specified: gpuu" in outcome.err
+    assert "Traceback" not in outcome.err

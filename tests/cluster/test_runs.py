@@ -63,7 +63,11 @@ def test_the_submitting_process_is_gone_and_the_run_goes_on(tmp_path, store, on_
     words = ["submit", "--run-dir", str(tmp_path / "run"), "--store-path", str(store.path), "--size", "6"]
     done = subprocess.run(
         [sys.executable, str(scenarios.PIPELINES / "survey.py"), *words],
-        capture_output=True, text=True, check=True, timeout=60, env={**os.environ, "REFLOW_MODE": "sbatch"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "REFLOW_MODE": "sbatch"},
     )
     run_id = done.stdout.split()[2]
     assert done.stdout == f"Created run {run_id} in {tmp_path / 'run'}\n"
@@ -148,7 +152,7 @@ def test_an_element_that_a_person_cancelled_at_the_scheduler_fails_with_that_wor
     assert failures <= {"INTERRUPTED", "CANCELLED"}
 
 
-@pytest.mark.parametrize("name", ["a 0", "a\"=0\"", "a'; echo foo", "a\n0", "ä$HOME", "50%a"])
+@pytest.mark.parametrize("name", ["a 0", 'a"=0"', "a'; echo foo", "a\n0", "ä$HOME", "50%a"])
 def test_awkward_run_directories_and_task_names_work(tmp_path, store, executor, name):
     from typing import Annotated
 

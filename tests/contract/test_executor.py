@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import signal
@@ -26,8 +27,14 @@ from reflow.executors.base import (
 from reflow.executors.local import LocalExecutor
 from reflow.executors.slurm import SlurmExecutor
 from reflow.indices import Indices
+from reflow.testing.cluster_fixture import private_slurm, private_slurm_session
+
+__all__ = ["private_slurm", "private_slurm_session"]
 
 PATIENCE = 60.0
+
+# Names are unique over all jobs of a cluster, as reflow's are.
+_NUMBERS = itertools.count(os.getpid() * 1_000)
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
@@ -43,7 +50,9 @@ class Bench:
 
     executor: Executor
     run_dir: Path
-    names: Iterator[int] = field(default_factory=lambda: iter(range(1_000)))
+    names: Iterator[int] = field(default_factory=lambda: _NUMBERS)
+    #: Whether time limits are kept to the second; the real Slurm rounds up to minutes.
+    seconds_matter: bool = True
 
     def job(self, shell: str, slots: str | None = None, **changes: object) -> Job:
         """A job of which each slot runs `shell` with the slot as ``$1``."""
@@ -90,7 +99,7 @@ class Bench:
         return path.read_text().splitlines() if path.exists() else []
 
 
-@pytest.fixture(params=["local", "fake-slurm"])
+@pytest.fixture(params=["local", "fake-slurm", pytest.param("slurm", marks=pytest.mark.cluster)])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
@@ -98,9 +107,12 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         executor = LocalExecutor(folder=str(tmp_path / "queue"), cpus=3)
         yield Bench(executor, run_dir)
         executor.queue.stop()
-    else:
+    elif request.param == "fake-slurm":
         request.getfixturevalue("fake_slurm")
         yield Bench(SlurmExecutor(), run_dir)
+    else:
+        request.getfixturevalue("private_slurm")
+        yield Bench(SlurmExecutor(), run_dir, seconds_matter=False)
 
 
 def test_an_array_runs_every_slot_once_and_tells_each_its_number(bench: Bench) -> None:
@@ -229,6 +241,8 @@ def test_one_query_tells_of_many_jobs(bench: Bench) -> None:
 
 
 def test_a_job_that_takes_too_long_gets_sigterm_and_ends_as_timeout(bench: Bench) -> None:
+    if not bench.seconds_matter:
+        pytest.skip("the shortest limit of a real Slurm is a minute")
     resources = JobResources(time="00:00:01", mem="10M")
     shell = 'trap "echo warned >> warned; exit 0" TERM; while :; do sleep 0.05; done'
     answer = bench.wait(bench.submit(shell, resources=resources))[None]
@@ -237,6 +251,8 @@ def test_a_job_that_takes_too_long_gets_sigterm_and_ends_as_timeout(bench: Bench
 
 
 def test_a_job_that_ignores_sigterm_is_killed(bench: Bench) -> None:
+    if not bench.seconds_matter:
+        pytest.skip("the shortest limit of a real Slurm is a minute")
     resources = JobResources(time="00:00:01", mem="10M")
     shell = 'trap "" TERM; echo $$ >> pid; while :; do sleep 0.05; done'
     job_id = bench.submit(shell, resources=resources)

@@ -147,8 +147,17 @@ def test_any_parameter_name_reaches_the_function(tmp_path, store):
         return [str(each) for each in (status, since, task, index, run_id, store_path, errors, yes, last, self)]
 
     run = workflow.run_local(
-        tmp_path, store=store, status="s", since=1, task="t", index=2, run_id="r", store_path="p", errors=True,
-        yes=False, collect_last=3,
+        tmp_path,
+        store=store,
+        status="s",
+        since=1,
+        task="t",
+        index=2,
+        run_id="r",
+        store_path="p",
+        errors=True,
+        yes=False,
+        collect_last=3,
     )
     assert run.results("collect") == ["s", "1", "t", "2", "r", "p", "True", "False", "3", "7"]
 

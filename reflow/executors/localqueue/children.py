@@ -6,12 +6,11 @@ import getpass
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
 from ...errors import SchedulerError
 from ..base import JobStatus
-from ..commands import start
+from ..commands import Child, start
 from . import processes
 from .folder import QueueFolder
 from .history import Outcome, Try
@@ -23,7 +22,7 @@ _DEFAULT_INTERPRETER = "/bin/bash"
 class Child:
     """The process of one slot, leader of a session and group of its own."""
 
-    def __init__(self, pid: int, birth: str, own: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, pid: int, birth: str, own: Child[bytes] | None) -> None:
         self.pid = pid
         self.birth = birth
         self._own = own
@@ -97,8 +96,9 @@ def start_slot(folder: QueueFolder, job: QueuedJob, slot: int, attempt: Try, mar
 def _interpreter(script: Path) -> list[str]:
     """Read the script's ``#!`` line as the kernel does; it cannot do so itself where files may not be executed."""
     with open(script, "rb") as lines:
-        first = os.fsdecode(lines.readline(4096))
-    return first[2:].split(None, 1) if first.startswith("#!") and first[2:].strip() else [_DEFAULT_INTERPRETER]
+        first = os.fsdecode(lines.readline(4096)).strip()
+    # All that follows the program is one argument.
+    return first[2:].split(None, 1) if first.startswith("#!") and first != "#!" else [_DEFAULT_INTERPRETER]
 
 
 def slot_variables(job: QueuedJob, slot: int, attempt: Try) -> dict[str, str]:

@@ -139,9 +139,12 @@ class FakeSlurm:
         write_settings(self.folder, replace(read_settings(self.folder), **changes))
         self.queue.apply_settings()
 
-    def run(self, *words: str, cwd: Path | None = None, timeout: float = 60.0) -> Completed:
-        """Run a command, ``run("squeue", "-h")``, and return what it said."""
-        return run([str(self.bin / words[0]), *words[1:]], timeout=timeout, cwd=cwd, env=self.environment)
+    def run(
+        self, *words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 60.0
+    ) -> Completed:
+        """Run a command, ``run("squeue", "-h")``, with `env` besides `environment`, and return what it said."""
+        environment = {**self.environment, **(env or {})}
+        return run([str(self.bin / words[0]), *words[1:]], timeout=timeout, cwd=cwd, env=environment)
 
     def jobs(self) -> list[FakeJob]:
         """Return all jobs, oldest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Row:
         if job.slots is None:
             return str(job.id)
         if self.is_rest:
-            throttle = f"%{self.history.throttle}" if self.history.throttle and self.status is JobStatus.PENDING else ""
+            throttle = f"%{self.history.throttle}" if self.history.throttle else ""
             return f"{job.id}_[{_cut(str(self.slots))}{throttle}]"
         return f"{job.id}_{self.slots}"
 
@@ -66,8 +67,8 @@ class Row:
             return 0
         if self.outcome.signal == LAUNCH_FAILURE:
             return 4021
-        if self.status is JobStatus.CANCELLED:
-            return 15
+        if self.status in (JobStatus.CANCELLED, JobStatus.TIMEOUT):
+            return signal.SIGTERM
         return self.outcome.exit_code << 8 | self.outcome.signal
 
     @property
@@ -115,7 +116,9 @@ def rows(site: Site, history: JobHistory, *, expand: bool = False) -> Iterator[R
         yield Row(history, Indices([slot]), JobStatus.PENDING, reason=_why(site, history, slot))
     whole = history.withdrawn_whole
     if whole:
-        reason = "Dependency" if history.conditions else "None"
+        reason = (
+            "Dependency" if history.conditions else "JobHeldUser" if history.is_held(whole.ranges[0][0]) else "None"
+        )
         yield Row(history, whole, JobStatus.CANCELLED, reason=reason, is_rest=True, ended=history.withdrawn_at)
     waiting = history.waiting - requeued
     if waiting:

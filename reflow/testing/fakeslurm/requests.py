@@ -55,10 +55,10 @@ def parse_dependency(text: str) -> tuple[tuple[Condition, ...], bool]:
 
 
 def parse_job_id(text: str) -> tuple[int, Indices | None]:
-    """Read ``12``, ``12_3``, ``12_[3-5,7]`` or ``12_*`` as number and slots (None for all); raises `ValueError`."""
+    """Read ``12``, ``12_3``, ``12_[3-5,7]`` or ``12_*`` as number and slots (None for all); else raises `ValueError` of it."""
     match = _JOB_ID.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"'{text}' is no job id")
+        raise ValueError(text)
     if match[2] is not None:
         return int(match[1]), Indices([int(match[2])])
     return int(match[1]), None if match[3] is None else _parse_indices(match[3])

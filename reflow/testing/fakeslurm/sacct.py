@@ -44,11 +44,20 @@ class _Line:
 
 
 def _state(line: _Line) -> str:
+    if line.is_step and line.status is JobStatus.TIMEOUT:
+        return JobStatus.CANCELLED
     if line.row.is_requeued and line.status is JobStatus.CANCELLED:
         return "REQUEUED"
     if line.status is JobStatus.CANCELLED and not line.row.is_dropped and not line.is_step:
         return f"CANCELLED by {os.getuid()}"
     return str(line.status)
+
+
+def _exit_code(line: _Line) -> str:
+    if not line.is_over:
+        return "0:0"
+    is_ended_by_slurm = line.status in (JobStatus.CANCELLED, JobStatus.TIMEOUT)
+    return "0:15" if line.is_step and is_ended_by_slurm else line.row.exit_code
 
 
 def _reason(line: _Line) -> str:
@@ -70,11 +79,11 @@ def _elapsed(line: _Line) -> str:
 _FIELDS: dict[str, tuple[str, int, Callable[[_Line], str]]] = {
     name.lower(): (name, width, value)
     for name, width, value in [
-        ("JobID", 12, lambda line: f"{line.row.id}.batch" if line.is_step else line.row.id),
-        ("JobIDRaw", 12, lambda line: f"{line.row.raw_id}.batch" if line.is_step else str(line.row.raw_id)),
+        ("JobID", -12, lambda line: f"{line.row.id}.batch" if line.is_step else line.row.id),
+        ("JobIDRaw", -12, lambda line: f"{line.row.raw_id}.batch" if line.is_step else str(line.row.raw_id)),
         ("JobName", 10, lambda line: "batch" if line.is_step else line.row.history.name),
         ("State", 10, _state),
-        ("ExitCode", 8, lambda line: line.row.exit_code if line.is_over else "0:0"),
+        ("ExitCode", 8, _exit_code),
         ("DerivedExitCode", 15, lambda line: "" if line.is_step else "0:0"),
         ("NodeList", 15, _node),
         ("Reason", 22, lambda line: "" if line.is_step else _reason(line)),
@@ -111,10 +120,10 @@ def main(site: Site, words: list[str]) -> int:
         options, _ = read_options(words, _WITH_VALUE, _ALONE, permute=True)
         columns = [_column(part) for part in options.get("format", _DEFAULT_FORMAT).split(",") if part]
     except WrongOption as error:
-        print(f'sacct: {error}\nTry "sacct --help" for more information', file=sys.stderr)
+        print(f"sacct: {error}", file=sys.stderr)
         return 1
     except LookupError as error:
-        print(f'sacct: fatal: Invalid field requested: "{error.args[0]}"', file=sys.stderr)
+        print(f'sacct: error: Invalid field requested: "{error.args[0]}"', file=sys.stderr)
         return 1
     delimiter = options.get("delimiter", "|")
     is_parsable = "parsable2" in options or "parsable" in options
@@ -127,7 +136,7 @@ def main(site: Site, words: list[str]) -> int:
     try:
         printed += [[value(line) for _, _, value in columns] for line in _lines(site, options)]
     except ValueError as error:
-        print(f"sacct: error: {error}", file=sys.stderr)
+        print(f"sacct: error: Invalid job id: {error}", file=sys.stderr)
         return 1
     for texts in printed:
         if is_parsable:

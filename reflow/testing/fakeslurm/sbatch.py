@@ -115,10 +115,6 @@ def _job(site: Site, options: Mapping[str, str], arguments: tuple[str, ...], def
     unwanted = set(requests.parse_nodes(options.get("exclude", "")))
     if options.get("nodelist"):
         unwanted |= set(site.settings.nodes) - set(requests.parse_nodes(options["nodelist"]))
-    try:
-        cpus = int(options.get("cpus-per-task", 1)) * int(options.get("ntasks", 1))
-    except ValueError as error:
-        raise Refused("Invalid numeric value for --cpus-per-task or --ntasks", 255) from error
     return QueuedJob(
         id=0,
         name=options.get("job-name", default_name),
@@ -135,7 +131,7 @@ def _job(site: Site, options: Mapping[str, str], arguments: tuple[str, ...], def
         any_condition=any_condition and len(known) == len(conditions),
         kill_on_invalid_dependency=options.get("kill-on-invalid-dep", "no") == "yes",
         time_limit=time_limit,
-        cpus=cpus,
+        cpus=_number(options, "cpus-per-task") * _number(options, "ntasks"),
         requeue="no-requeue" not in options,
         held="hold" in options,
         excluded_nodes=tuple(sorted(unwanted)),
@@ -147,6 +143,13 @@ def _job(site: Site, options: Mapping[str, str], arguments: tuple[str, ...], def
             "dependency": options.get("dependency", ""),
         },
     )
+
+
+def _number(options: Mapping[str, str], name: str) -> int:
+    value = options.get(name, "1")
+    if not value.isdecimal():
+        raise Refused(f'Invalid numeric value "{value}" for --{name}.')
+    return int(value)
 
 
 def _has_forgotten(site: Site, job_id: int) -> bool:

@@ -32,13 +32,15 @@ def main(site: Site, words: list[str]) -> int:
     try:
         options, written = read_options(words, _WITH_VALUE, _ALONE, permute=True)
         number = _signal_number(options["signal"]) if "signal" in options else None
+    except LookupError as error:
+        print(error.args[0], file=sys.stderr)
+        return 1
     except WrongOption as error:
         print(f'scancel: {error}\nTry "scancel --help" for more information', file=sys.stderr)
         return 1
     if not written and not any(name in options for name in _FILTERS):
         print("scancel: error: No job identification provided", file=sys.stderr)
         return 1
-    code = 0
     targets: list[tuple[JobHistory, Indices | None]] = []
     for text in (part for word in written for part in requests.split_job_ids(word)):
         try:
@@ -47,26 +49,19 @@ def main(site: Site, words: list[str]) -> int:
             print(f"scancel: error: Invalid job id {text}", file=sys.stderr)
             return 1
         except LookupError:
-            if "quiet" not in options:
-                print(f"scancel: error: Kill job error on job id {text}: Invalid job id specified", file=sys.stderr)
-            code = 1
+            # Slurm 22.05 says nothing about jobs that it does not know.
+            continue
     if not written:
         targets = [(history, None) for history in site.queue.histories(recent_ids(site))]
     for history, slots in targets:
         if not _is_chosen(history, options):
             continue
         chosen = _in_state(history, slots, options.get("state"))
-        if written and not _is_open(history, slots) and "quiet" not in options:
-            name = history.job.id if slots is None else f"{history.job.id}_{slots}"
-            print(
-                f"scancel: error: Kill job error on job id {name}: Job/step already completing or completed",
-                file=sys.stderr,
-            )
-        elif number is None or number == signal.SIGKILL:
+        if number is None or number == signal.SIGKILL:
             site.queue.cancel(history.job.id, chosen)
         else:
             site.queue.tell(history.job.id, number, chosen)
-    return code
+    return 0
 
 
 def _target(site: Site, text: str) -> tuple[JobHistory, Indices | None]:
@@ -77,12 +72,8 @@ def _target(site: Site, text: str) -> tuple[JobHistory, Indices | None]:
     return found[0], slots if found[1] is None else found[1]
 
 
-def _is_open(history: JobHistory, slots: Indices | None) -> bool:
-    return any(not history.status(slot).is_over for slot in (history.slots if slots is None else slots & history.slots))
-
-
 def _is_chosen(history: JobHistory, options: dict[str, str]) -> bool:
-    names = {**options}.get("name", options.get("jobname"))
+    names = options.get("name", options.get("jobname"))
     users = options.get("user")
     return (
         (names is None or history.name in names.split(","))
@@ -97,8 +88,8 @@ def _in_state(history: JobHistory, slots: Indices | None, state: str | None) -> 
     if state is None:
         return slots
     status = {"PD": JobStatus.PENDING, "R": JobStatus.RUNNING}.get(state.upper())
-    wanted = status or state.upper()
-    return Indices(_matching(history, slots, wanted))
+    chosen = Indices(_matching(history, slots, status or state.upper()))
+    return None if chosen == history.slots else chosen
 
 
 def _matching(history: JobHistory, slots: Indices | None, wanted: str) -> Iterator[int]:
@@ -112,5 +103,5 @@ def _signal_number(text: str) -> int:
         return int(text)
     name = f"SIG{text.upper().removeprefix('SIG')}"
     if name not in signal.Signals.__members__:
-        raise WrongOption(f"error: Unknown job signal: {text}")
+        raise LookupError(f"Unknown job signal: {text}")
     return signal.Signals[name].value

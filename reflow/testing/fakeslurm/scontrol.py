@@ -49,7 +49,11 @@ def _show(site: Site, words: list[str], options: dict[str, str]) -> None:
     if "config".startswith(entity) and entity:
         print("\n".join(_config(site)))
     elif entity in ("job", "jobs"):
-        targets = _targets(site, names) if names else [(each, None) for each in site.queue.histories(recent_ids(site))]
+        targets = (
+            _targets(site, names, "slurm_load_jobs error: Invalid job id specified")
+            if names
+            else [(each, None) for each in site.queue.histories(recent_ids(site))]
+        )
         separator = " " if "oneliner" in options else "\n   "
         end = "" if "oneliner" in options else "\n"
         for history, slots in targets:
@@ -192,7 +196,7 @@ _COMMANDS: dict[str, Callable[[Site, list[str], dict[str, str]], None]] = {
 }
 
 
-def _targets(site: Site, words: list[str]) -> list[_Target]:
+def _targets(site: Site, words: list[str], unknown: str = "Invalid job id specified for job {}") -> list[_Target]:
     found = []
     for text in (part for word in words for part in requests.split_job_ids(word)):
         try:
@@ -201,6 +205,6 @@ def _targets(site: Site, words: list[str]) -> list[_Target]:
             raise Refused(f"Invalid job id specified: {text}") from error
         known = find_job(site, number)
         if known is None or is_forgotten(site, known[0]):
-            raise Refused("slurm_load_jobs error: Invalid job id specified")
+            raise Refused(unknown.format(text))
         found.append((known[0], slots if known[1] is None else known[1]))
     return found

@@ -33,6 +33,12 @@ def _node(row: Row) -> str:
     return "" if row.attempt is None or row.status is JobStatus.PENDING else row.attempt.node
 
 
+def _time_used(row: Row) -> str:
+    """Print how long it has run with as many digits as it takes, ``0:07``."""
+    text = format_duration(row.seconds)
+    return text.removeprefix("00:").removeprefix("0") if row.seconds < 3600 else text.removeprefix("0")
+
+
 #: Each field: name in ``--Format``, letter in ``--format`` (or ''), heading, value.
 _FIELDS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("jobarrayid", "i", "JOBID", lambda row: row.id),
@@ -52,7 +58,7 @@ _FIELDS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("account", "a", "ACCOUNT", lambda row: row.history.job.details["account"]),
     ("comment", "k", "COMMENT", lambda row: row.history.job.details["comment"]),
     ("qos", "q", "QOS", lambda row: "normal"),
-    ("timeused", "M", "TIME", lambda row: format_duration(row.seconds).removeprefix("00:")),
+    ("timeused", "M", "TIME", _time_used),
     ("timelimit", "l", "TIME_LIMIT", lambda row: row.time_limit),
     ("submittime", "V", "SUBMIT_TIME", lambda row: moment(row.history.job.submitted, "N/A")),
     ("starttime", "S", "START_TIME", lambda row: moment(row.attempt.began if row.attempt else None, "N/A")),
@@ -87,7 +93,7 @@ def main(site: Site, words: list[str]) -> int:
         print("slurm_load_jobs error: Invalid job id specified", file=sys.stderr)
         return 1
     except ValueError as error:
-        print(f"squeue: error: {error}", file=sys.stderr)
+        print(f"squeue: error: Invalid job id: {error}", file=sys.stderr)
         return 1
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0

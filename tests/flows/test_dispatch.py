@@ -1,0 +1,129 @@
+"""Nothing is submitted twice and nothing is forgotten, whoever dies or answers wrongly."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+import pytest
+
+from reflow import RunState, SlurmExecutor, TaskState
+from reflow.dispatch import dispatch, open_run
+from reflow.run import Run
+from reflow.stores.sqlite import SqliteStore
+
+from . import scenarios
+
+
+@pytest.fixture
+def store(tmp_path):
+    with SqliteStore(tmp_path / "manifest.db") as opened:
+        yield opened
+
+
+def in_child(action):
+    """Run `action` in a forked process and return its exit code, minus the signal's number."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            action()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def job_names(fake_slurm):
+    return Counter(job.name for job in fake_slurm.jobs())
+
+
+class DiesBeforeSubmit(SlurmExecutor):
+    """A dispatcher that is killed when the intent is recorded and nothing was submitted."""
+
+    def submit(self, script, job):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesAfterSubmit(SlurmExecutor):
+    """A dispatcher that is killed when the scheduler has the job and the manifest does not know."""
+
+    def submit(self, script, job):
+        super().submit(script, job)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("executor_class", [DiesBeforeSubmit, DiesAfterSubmit])
+def test_a_dispatcher_killed_around_its_submit_is_taken_over_without_a_second_job(
+    tmp_path, store, fake_slurm, executor_class
+):
+    executor = executor_class()
+    code = in_child(lambda: scenarios.survey().submit(tmp_path / "run", store=store.path, executor=executor, size=3))
+    assert code == -signal.SIGKILL
+    (record,) = store.list_run_records()
+    run = Run(record.run_id, store)
+    dispatch(open_run(store, record.run_id, SlurmExecutor()), wait=True)
+    # The settings name a class that only this test has; from here on the real one goes on.
+    store.update_run_settings(record.run_id, {**record.settings, "executor_settings": SlurmExecutor().settings()})
+    assert run.wait(60) is RunState.SUCCESS
+    assert set(job_names(fake_slurm).values()) == {1}
+
+
+def test_a_submit_that_was_accepted_and_reported_as_timed_out_is_found_by_its_name(tmp_path, store, fake_slurm):
+    fake_slurm.lose_submission(accepted=True)
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+    assert run.wait(60) is RunState.SUCCESS
+    assert set(job_names(fake_slurm).values()) == {1}
+
+
+def test_a_submit_that_timed_out_and_was_not_accepted_is_made_again(tmp_path, store, fake_slurm):
+    fake_slurm.lose_submission(accepted=False)
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+    assert run.wait(60) is RunState.SUCCESS
+    assert set(job_names(fake_slurm).values()) == {1}
+
+
+def test_dispatchers_at_once_submit_each_wave_once(tmp_path, store, fake_slurm):
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=4)
+
+    def interfere():
+        with SqliteStore(store.path) as own:
+            for _ in range(10):
+                own.request_dispatch(run.run_id)
+                dispatch(open_run(own, run.run_id))
+
+    children = []
+    for _ in range(6):
+        child = os.fork()
+        if child == 0:
+            try:
+                interfere()
+            finally:
+                os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    assert run.wait(60) is RunState.SUCCESS
+    assert set(job_names(fake_slurm).values()) == {1}
+    assert sorted(wave.task_name for wave in store.list_waves(run.run_id)) == ["measure", "shift", "square", "total"]
+
+
+def test_an_element_whose_node_failed_is_settled_from_the_schedulers_account(tmp_path, store, fake_slurm):
+    fake_slurm.inject("NODE_FAIL", name="square-*", slots="1", requeue=False)
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+    assert run.wait(60) is RunState.FAILED
+    failed = store.get_task_instance_record(run.run_id, "square", 1)
+    assert (failed.state, failed.failure) == (TaskState.FAILED, "NODE_FAIL")
+    assert run.retry() == 1
+    assert run.wait(60) is RunState.SUCCESS
+    assert run.results("total") == sum(number**2 + 1 for number in range(3))
+
+
+def test_wide_arrays_go_in_chunks_that_the_scheduler_takes(tmp_path, store, fake_slurm):
+    fake_slurm.configure(max_array_size=4)
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=10)
+    assert run.wait(90) is RunState.SUCCESS
+    assert run.results("shift") == [number**2 + 1 for number in range(10)]
+    square = [wave for wave in store.list_waves(run.run_id) if wave.task_name == "square"]
+    assert [(str(wave.slots), wave.offset) for wave in square] == [("0-3", 0), ("0-3", 4), ("0-1", 8)]
