@@ -39,7 +39,7 @@ _JOB_DEVICES = frozenset({"CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VI
 
 
 #: A child process, for those who may not import subprocess themselves.
-Child = subprocess.Popen
+Process = subprocess.Popen
 
 
 class CommandTimedOut(SchedulerError):

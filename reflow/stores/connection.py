@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -40,25 +39,16 @@ _CACHE_KIB = 32_000
 _inherited: list[sqlite3.Connection] = []
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """An open connection and what the manifest says about locks."""
-
-    connection: sqlite3.Connection
-    process: int
-    lock: locking.Lock
-    #: Why locks between hosts cannot be relied on, so that the lease is used; '' when they can.
-    locks_problem: str
-    #: The same of this host alone, where the others do use locks.
-    host_problem: str
-
-
 class Database:
     """One manifest file, opened at the first use and after each `close`.
 
     A write is one turn: take the lock between processes, ``BEGIN IMMEDIATE``, only SQL, commit, release. Several
     threads may share the object, and take turns. A forked child opens its own connection; do not fork while another
     thread is inside a call.
+
+    Where locks between hosts cannot be relied on there is a folder ``<manifest>.lease``. Then reads take the lease
+    too, and the file is opened under it each time: a process that saw the journal of a living writer on another host
+    would take it for a dead one's and roll it back.
     """
 
     def __init__(self, path: Path, *, readonly: bool, publish_only: bool = False) -> None:
@@ -66,52 +56,48 @@ class Database:
         self.readonly = readonly
         self._choose_publish_only = publish_only
         self._mutex = threading.RLock()
-        self._opened: _Opened | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._process = os.getpid()
+        self._connection: sqlite3.Connection | None = None
+        self._lock: locking.Lock | None = None
+        self._host_problem = ""
         self._holds = 0
 
     def create(self) -> None:
         """Create the manifest or bring its schema up to date; when `readonly`, only check that it can be read."""
         with self._mutex, self._errors():
-            version, problem = (schema.VERSION, "") if self.readonly else self._recorded()
-            if version < schema.VERSION:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                if version == 0:
-                    problem = self._find_problem()
-                lock = _make_lock(self.path, problem)
-                self._take(lock, wait=True)
-                try:
-                    self._write_schema(problem)
-                finally:
-                    lock.release()
-            self._open()
+            if not self.readonly and not self._is_up_to_date():
+                with self._hold(wait=True):
+                    self._write_schema()
+            self.read(lambda connection: None)
 
     def close(self) -> None:
         """Let go of the file; idempotent."""
         with self._mutex:
-            opened, self._opened = self._opened, None
-            if opened is None:
-                return
-            if opened.process == os.getpid():
-                opened.connection.close()
-            else:
-                _inherited.append(opened.connection)
+            self._drop_connection()
+            self._forget()
 
     @property
     def publish_only(self) -> bool:
         """Whether workers must leave the manifest alone, because locks between hosts cannot be relied on."""
         with self._mutex, self._errors():
-            opened = self._open()
-            return bool(opened.locks_problem or opened.host_problem)
+            return self._choose_lock().is_lease or bool(self._host_problem)
 
     @property
     def may_write(self) -> bool:
         """Whether this process can take a turn: not read-only, and not on a host whose locks the others ignore."""
         with self._mutex, self._errors():
-            return not self.readonly and not self._open().host_problem
+            self._choose_lock()
+            return not self.readonly and not self._host_problem
 
     def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query on one consistent state of the manifest."""
         with self._mutex, self._errors():
+            if self._choose_lock().is_lease and not self.readonly:
+                with self.holding():
+                    return self._read_once(query, *args, **kwargs)
             until = time.monotonic() + _READ_AGAIN_SECONDS
             while True:
                 try:
@@ -119,7 +105,10 @@ class Database:
                 except sqlite3.DatabaseError as error:
                     if not self._is_passing(error) or time.monotonic() > until:
                         raise
-                self.close()
+                finally:
+                    if self._choose_lock().is_lease:
+                        self._drop_connection()
+                self._drop_connection()
                 time.sleep(_READ_AGAIN_POLL_SECONDS)
 
     def write(self, change: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -130,14 +119,13 @@ class Database:
     def transaction(self, change: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a change in one transaction, under the lock that the caller is `holding`."""
         with self._mutex, self._errors():
-            opened = self._open()
-            connection = opened.connection
+            connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 result = change(connection, *args, **kwargs)
                 # A change rolls back by itself when it finds that it comes too late.
                 if connection.in_transaction:
-                    opened.lock.check()
+                    self._choose_lock().check()
                     connection.execute("COMMIT")
             finally:
                 if connection.in_transaction:
@@ -150,9 +138,17 @@ class Database:
 
         Yields False when it is taken and `wait` is False; raises `ManifestError` when it stays taken for `PATIENCE`.
         """
+        if self.readonly:
+            raise ManifestError(f"the manifest '{self.path}' was opened read-only; open it with readonly=False")
+        self._require_file()
+        with self._hold(wait=wait) as held:
+            yield held
+
+    @contextmanager
+    def _hold(self, *, wait: bool) -> Iterator[bool]:
         with self._mutex:
             with self._errors():
-                lock = self._open_for_writing().lock
+                lock = self._choose_lock()
                 held = self._holds > 0 or self._take(lock, wait=wait)
             if not held:
                 yield False
@@ -163,10 +159,18 @@ class Database:
             finally:
                 self._holds -= 1
                 if self._holds == 0:
-                    # SQLite keeps no lock of its own between transactions, so its connection may stay open.
+                    # SQLite keeps no lock of its own between transactions, so under a file lock its connection may
+                    # stay open. Under a lease another host's writes show only in a file that is opened anew.
+                    if lock.is_lease:
+                        self._drop_connection()
                     lock.release()
 
     def _take(self, lock: locking.Lock, *, wait: bool) -> bool:
+        if self._host_problem:
+            raise ManifestError(
+                f"host {os.uname().nodename} must not write the manifest '{self.path}', because {self._host_problem}; "
+                "write from a host that mounts it with shared locks"
+            )
         if not wait:
             return lock.try_acquire()
         if not lock.acquire(PATIENCE):
@@ -177,7 +181,7 @@ class Database:
         return True
 
     def _read_once(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        connection = self._open().connection
+        connection = self._open()
         connection.execute("BEGIN")
         try:
             return query(connection, *args, **kwargs)
@@ -185,33 +189,48 @@ class Database:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
-    def _open_for_writing(self) -> _Opened:
-        if self.readonly:
-            raise ManifestError(f"the manifest '{self.path}' was opened read-only; open it with readonly=False")
-        opened = self._open()
-        if opened.host_problem:
-            raise ManifestError(
-                f"host {os.uname().nodename} must not write the manifest '{self.path}', because {opened.host_problem}; "
-                "write from a host that mounts it with shared locks"
-            )
-        return opened
+    def _choose_lock(self) -> locking.Lock:
+        if self._process != os.getpid():
+            if self._connection is not None:
+                _inherited.append(self._connection)
+            self._forget()
+        if self._lock is None:
+            lease = self._lease_folder()
+            self._lock = Lease(lease) if lease.is_dir() else locking.FileLock(Path(f"{self.path}.lock"))
+            if not self._lock.is_lease and not self.readonly:
+                self._host_problem = locking.mount_problem(self.path.parent)
+        return self._lock
 
-    def _open(self) -> _Opened:
-        if self._opened is not None and self._opened.process != os.getpid():
-            self.close()
-            self._holds = 0
-        if self._opened is None:
-            if not self.path.exists():
-                raise ManifestError(f"there is no manifest at '{self.path}'; submit a run first, or name another path")
+    def _lease_folder(self) -> Path:
+        return Path(f"{self.path}.lease")
+
+    def _open(self) -> sqlite3.Connection:
+        self._choose_lock()
+        if self._connection is None:
+            self._require_file()
             connection = self._connect()
             try:
-                self._opened = self._inspect(connection)
+                self._require_version(connection)
+                self._connection = connection
             finally:
-                if self._opened is None:
+                if self._connection is None:
                     connection.close()
-        return self._opened
+        return self._connection
 
-    def _inspect(self, connection: sqlite3.Connection) -> _Opened:
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._process == os.getpid():
+            connection.close()
+        else:
+            _inherited.append(connection)
+
+    def _require_file(self) -> None:
+        if not self.path.exists():
+            raise ManifestError(f"there is no manifest at '{self.path}'; submit a run first, or name another path")
+
+    def _require_version(self, connection: sqlite3.Connection) -> None:
         version = schema.version_of(connection, self.path)
         if version == 0:
             raise ManifestError(f"the manifest '{self.path}' is empty; submit a run first, or name another path")
@@ -220,9 +239,6 @@ class Database:
                 f"the manifest '{self.path}' was written by an older reflow; run `reflow runs` once, which brings it "
                 "up to date"
             )
-        problem = schema.locks_problem_of(connection)
-        here = "" if problem or self.readonly else locking.mount_problem(self.path.parent)
-        return _Opened(connection, os.getpid(), _make_lock(self.path, problem), problem, here)
 
     def _connect(self) -> sqlite3.Connection:
         mode = "ro" if self.readonly else "rw"  # never immutable=1: that reads torn pages while others write
@@ -237,17 +253,20 @@ class Database:
         connection.execute("PRAGMA temp_store = MEMORY")
         return connection
 
-    def _recorded(self) -> tuple[int, str]:
-        """Return the schema version and the problem with locks that the file records; 0 when there is nothing yet."""
+    def _is_up_to_date(self) -> bool:
+        """Return whether the schema is there already; chooses the kind of lock for a manifest that is not there yet."""
         if not self.path.exists():
-            return 0, ""
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self._choose_publish_only or self._has_lock_problem():
+                self._lease_folder().mkdir(mode=0o700, exist_ok=True)
+            self._lock = None
+            return False
+        if self._choose_lock().is_lease:
+            return False  # only under the lease can that be known
         with closing(self._connect()) as connection:
-            version = schema.version_of(connection, self.path)
-            return version, schema.locks_problem_of(connection) if version else ""
+            return schema.version_of(connection, self.path) == schema.VERSION
 
-    def _find_problem(self) -> str:
-        if self._choose_publish_only:
-            return "this was asked for"
+    def _has_lock_problem(self) -> bool:
         problem = locking.self_test(self.path.parent).problem
         if problem:
             _log.warning(
@@ -256,9 +275,9 @@ class Database:
                 self.path.parent,
                 problem,
             )
-        return problem
+        return bool(problem)
 
-    def _write_schema(self, locks_problem: str) -> None:
+    def _write_schema(self) -> None:
         # Only the user may read it. The journal gets the mode of the manifest. Opening and closing the file this way
         # would drop a connection's locks, but there is none to a file that does not exist.
         with suppress(FileExistsError):
@@ -270,18 +289,16 @@ class Database:
             if mode != "delete":
                 raise ManifestError(f"the manifest '{self.path}' stays in journal mode {mode}; close what has it open")
             connection.execute("BEGIN IMMEDIATE")
-            schema.migrate(connection, self.path, locks_problem)
+            schema.migrate(connection, self.path)
             connection.execute("COMMIT")
 
     def _is_passing(self, error: sqlite3.DatabaseError) -> bool:
-        """Return whether another process is about to end the state that a reader met."""
-        if self._holds:
+        """Return whether another process is about to end the state that a read-only connection met."""
+        if not self.readonly:
             return False
-        # A writer died in the middle, and the next one will roll its journal back; a reader may not.
-        if self.readonly and "readonly" in str(error):
-            return True
-        # Without locks between hosts a reader can meet a half-written state.
-        return self._opened is not None and bool(self._opened.locks_problem) and "malformed" in str(error)
+        # A writer died in the middle, and the next one will roll its journal back; a reader may not. Without locks
+        # between hosts a reader also takes a living writer for dead, or meets a half-written state.
+        return "readonly" in str(error) or (self._choose_lock().is_lease and "malformed" in str(error))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -320,9 +337,3 @@ _EXPLANATIONS = {
     "locked": "stayed locked by another process; try again, and look for a hanging one if it lasts",
     "I/O error": "could not be read or written; check the file system and the quota, then try again",
 }
-
-
-def _make_lock(path: Path, locks_problem: str) -> locking.Lock:
-    if locks_problem:
-        return Lease(Path(f"{path}.lease"))
-    return locking.FileLock(Path(f"{path}.lock"))

@@ -116,17 +116,20 @@ def find_all(
     states: Collection[TaskState] | None,
     *,
     limit: int | None,
-) -> list[TaskInstanceRecord]:
-    """Return instances ordered by name of the task and index; none of an unknown task."""
+) -> list[tuple[Any, ...]]:
+    """Return instances, as rows of `INSTANCE_QUERY`, ordered by name of the task and index.
+
+    Rows, so that a million outputs are decoded after the read is over: as long as it lasts no writer can commit.
+    """
     left = -1 if limit is None else max(limit, 0)
     wanted = TaskState if states is None else {TaskState(state) for state in states}
-    found: list[TaskInstanceRecord] = []
+    found: list[tuple[Any, ...]] = []
     for task in _keys_by_name(connection, run_id, task_name):
         rows = connection.execute(
             f"{INSTANCE_QUERY} WHERE i.task = ? AND i.state IN {moves.codes(wanted)} ORDER BY i.idx LIMIT ?",
             (task, left if left < 0 else left - len(found)),
         )
-        found += map(to_instance, rows)
+        found += rows
     return found
 
 

@@ -32,6 +32,8 @@ _POLL_SECONDS = 0.2
 class Lease:
     """The lease kept in the folder `path`, created when it is missing. Implements `locking.Lock`."""
 
+    is_lease = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._number: int | None = None

@@ -31,6 +31,10 @@ _POLL_SECONDS = 0.02
 class Lock(Protocol):
     """What a turn at the manifest is taken with. Not re-entrant, not for several threads at once."""
 
+    @property
+    def is_lease(self) -> bool:
+        """Whether it holds where the kernel's locks do not reach from host to host."""
+
     def try_acquire(self) -> bool:
         """Take the lock if it is free; return whether it was."""
 
@@ -49,6 +53,8 @@ class Lock(Protocol):
 
 class FileLock:
     """flock(2) on `path`, which is created when it is missing."""
+
+    is_lease = False
 
     def __init__(self, path: Path) -> None:
         self.path = path

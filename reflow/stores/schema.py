@@ -39,21 +39,11 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     return version
 
 
-def locks_problem_of(connection: sqlite3.Connection) -> str:
-    """Return why locks between hosts cannot be relied on in the manifest's folder, '' when they can."""
-    problem: str = connection.execute("SELECT value FROM meta WHERE key = 'locks problem'").fetchone()[0]
-    return problem
-
-
-def migrate(connection: sqlite3.Connection, path: Path, locks_problem: str) -> None:
-    """Create the schema or bring it up to date, inside the caller's transaction.
-
-    `locks_problem` is recorded at creation, because all processes must agree on the kind of lock for ever.
-    """
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the schema or bring it up to date, inside the caller's transaction."""
     version = version_of(connection, path)
     if version == 0:
         _create(connection)
-        connection.execute("INSERT INTO meta (key, value) VALUES ('locks problem', ?)", (locks_problem,))
         version = 1
     while version < VERSION:
         version += 1

@@ -6,11 +6,6 @@
 --     0 PENDING  1 RETRYING  2 SUBMITTED  3 RUNNING  4 SUCCESS  5 FAILED  6 CANCELLED
 -- Only what SQLite 3.24 knows is used: clusters live long.
 
-CREATE TABLE meta (
-    key TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-) WITHOUT ROWID;
-
 CREATE TABLE migrations (
     version INTEGER PRIMARY KEY,
     applied_at INTEGER NOT NULL

@@ -34,7 +34,7 @@ from .records import (
     WaveRecord,
     WaveState,
 )
-from .rows import pack_index, storable
+from .rows import pack_index, storable, to_instance
 from .spool import Spool
 
 _log = logging.getLogger("reflow")
@@ -290,7 +290,7 @@ class SqliteStore(EngineStore):
         *,
         limit: int | None = None,
     ) -> list[TaskInstanceRecord]:
-        return self._read(instance_table.find_all, run_id, task_name, states, limit=limit)
+        return [to_instance(row) for row in self._read(instance_table.find_all, run_id, task_name, states, limit=limit)]
 
     def list_attempts(self, instance: int) -> list[AttemptRecord]:
         """Return the attempts that a retry or a release has put behind an instance, oldest first."""

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .cluster_fixture import private_slurm, private_slurm_session
+
 if TYPE_CHECKING:
     from .fakeslurm.control import FakeSlurm
+
+
+__all__ = ["fake_slurm", "private_slurm", "private_slurm_session"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import SchedulerError
 from ..base import JobStatus
-from ..commands import Child, start
+from ..commands import Process, start
 from . import processes
 from .folder import QueueFolder
 from .history import Outcome, Try
@@ -22,7 +22,7 @@ _DEFAULT_INTERPRETER = "/bin/bash"
 class Child:
     """The process of one slot, leader of a session and group of its own."""
 
-    def __init__(self, pid: int, birth: str, own: Child[bytes] | None) -> None:
+    def __init__(self, pid: int, birth: str, own: Process[bytes] | None) -> None:
         self.pid = pid
         self.birth = birth
         self._own = own

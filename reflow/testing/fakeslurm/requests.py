@@ -55,7 +55,7 @@ def parse_dependency(text: str) -> tuple[tuple[Condition, ...], bool]:
 
 
 def parse_job_id(text: str) -> tuple[int, Indices | None]:
-    """Read ``12``, ``12_3``, ``12_[3-5,7]`` or ``12_*`` as number and slots (None for all); else raises `ValueError` of it."""
+    """Read ``12``, ``12_3``, ``12_[3-5,7]`` or ``12_*`` as number and slots, None for all; else raises `ValueError`."""
     match = _JOB_ID.fullmatch(text.strip())
     if match is None:
         raise ValueError(text)

@@ -62,7 +62,7 @@ def _exit_code(line: _Line) -> str:
 
 def _reason(line: _Line) -> str:
     """What the job waited for before it started: sacct keeps that as its reason for ever."""
-    if line.row.attempt is None and not line.is_over:
+    if line.row.attempt is None and not line.row.is_dropped:
         return line.row.reason
     return "Dependency" if line.row.history.job.conditions else "None"
 
