@@ -74,22 +74,13 @@ def pickle_workflow(workflow: Any, module_globals: Mapping[str, Any], folder: Pa
     """
     from pickle import PicklingError
 
-    import cloudpickle  # 43 ms, and most runs never need it
-
-    module = sys.modules.get(module_globals.get("__name__", ""))
-    by_value = module is not None and module.__name__ != "__main__"
     try:
-        if by_value:
-            cloudpickle.register_pickle_by_value(module)
-        content = cloudpickle.dumps(dict(workflow.tasks))
+        content = _pickled(dict(workflow.tasks), module_globals.get("__name__", ""))
     except (PicklingError, TypeError, ValueError, AttributeError, RuntimeError, ImportError) as error:
         raise PipelineError(
             f"workflow '{workflow.name}' stands in no file, so its functions must be pickled, and that failed "
             f"({error}): put the workflow at the top level of a .py file"
         ) from None
-    finally:
-        if by_value:
-            cloudpickle.unregister_pickle_by_value(module)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "workflow.pickle"
     path.write_bytes(content)
@@ -211,10 +202,22 @@ def _imported_files(tree: ast.Module, path: Path, root: Path) -> set[Path]:
 
 def pickle_object(value: object, path: Path) -> None:
     """Pickle an object of the user's own class, such as an executor, into the run's code folder."""
-    import cloudpickle
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cloudpickle.dumps(value))
+    path.write_bytes(_pickled(value, type(value).__module__))
+
+
+def _pickled(value: object, module_name: str) -> bytes:
+    """Pickle a value, and what the module of that name defines by value: no worker could import it by its name."""
+    import cloudpickle  # 43 ms, and most runs never need it
+
+    module = sys.modules.get(module_name)
+    if module is None or module_name == "__main__":  # cloudpickle takes the main script by value anyway
+        return bytes(cloudpickle.dumps(value))
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(value))
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def unpickle_object(path: Path) -> Any:

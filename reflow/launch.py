@@ -257,9 +257,14 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
     An intent that an earlier dispatcher left behind may have been submitted: the scheduler is asked for its name
     before anything is submitted again.
     """
-    if not is_new and (job_id := _find(run, wave)) is not None:
-        _record(run, wave, job_id)
-        return True
+    if not is_new:
+        known = _find(run, wave)
+        if known is None and run.store.wave_is_known_to_run(wave.id):
+            # Its workers have reported, so it was submitted; the scheduler forgot it before anyone asked.
+            known = f"forgotten-{wave.job_name}"
+        if known is not None:
+            _record(run, wave, known)
+            return True
     after_job = None
     if wave.after_wave is not None:
         after_job = next(each.job_id for each in run.store.list_waves(run.run_id) if each.id == wave.after_wave)

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import pytest
 
-from reflow import LocalExecutor, Result, RunState, SlurmExecutor, TaskState, Workflow
+from reflow import Config, LocalExecutor, Result, RunState, SlurmExecutor, TaskState, Workflow
+from reflow.config import DispatchConfig
 from reflow.stores.sqlite import SqliteStore
+from reflow.waves import WaveFile
 
 from . import scenarios
 
@@ -50,6 +52,34 @@ def test_a_workflow_made_in_a_function_runs_by_its_pickle(tmp_path, store, execu
     run = workflow.submit(tmp_path, store=store, executor=executor)
     assert run.wait(60) is RunState.SUCCESS, run.status(as_dict=True, errors=True)
     assert run.results("add") == [6, 7, 8]
+
+
+class OwnExecutor(LocalExecutor):
+    """An executor that only this test module defines."""
+
+
+def test_an_executor_of_the_users_own_reaches_the_dispatch_on_the_nodes(tmp_path, store):
+    executor = OwnExecutor(folder=str(tmp_path / "queue"), cpus=2)
+    scenarios.fan_out_chain_and_gather(tmp_path, store, executor, width=3, seconds=60)
+
+
+def test_the_sentinel_dispatches_where_compute_nodes_may_not(tmp_path, store, fake_slurm):
+    workflow = Workflow("quiet", config=Config(dispatch=DispatchConfig(mode="job")))
+
+    @workflow.job()
+    def first() -> int:
+        return 1
+
+    @workflow.job()
+    def second(number: Annotated[int, Result("first")]) -> int:
+        return number + 1
+
+    run = workflow.submit(tmp_path, store=store, executor=SlurmExecutor())
+    (_, sentinel) = fake_slurm.wait_idle()[:2]
+    assert sentinel.name.endswith("-sentinel")
+    assert run.wait(60) is RunState.SUCCESS
+    assert run.results("second") == 2
+    assert WaveFile(run.run_dir / "reflow" / run.run_id / "waves" / "0001.wave").header.dispatch is False
 
 
 def test_a_worker_that_cannot_start_is_settled_from_the_schedulers_account(tmp_path, store, executor):
