@@ -33,7 +33,7 @@ bench: $(INSTALLED)
 	$(PYTHON) -m benchmarks $(BENCH_ARGS)
 
 stress: $(INSTALLED)
-	REFLOW_STRESS=1 $(PYTHON) -m pytest tests/stress $(PYTEST_ARGS)
+	REFLOW_KILL_ROUNDS=$${REFLOW_KILL_ROUNDS:-300} $(PYTHON) -m pytest tests/stress $(PYTEST_ARGS)
 
 setup: $(INSTALLED)
 

@@ -14,6 +14,7 @@ before it is known to be needed.
 from __future__ import annotations
 
 import faulthandler
+import io
 import logging
 import os
 import sys
@@ -79,7 +80,8 @@ def after_report(manifest: str, *, may_dispatch: bool) -> None:
                 from .dispatch import dispatch_requested
 
                 dispatch_requested(store)
-    except ReflowError as error:
+    except (ReflowError, OSError) as error:
+        # Never an exit code: the element succeeded, and what follows it in a chain must not be dropped.
         _log.warning("%s; the sentinel job will do it", error)
 
 
@@ -135,6 +137,8 @@ def sentinel(manifest: str, run_id: str, wave_id: int) -> int:
 
 def main(words: Sequence[str]) -> int:
     """Run one command and return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what an element printed must outlive a SIGKILL
     faulthandler.enable()  # a segmentation fault in a library then leaves the Python lines in the element's log
     logging.basicConfig(format="reflow: %(message)s", level=os.environ.get("REFLOW_LOG_LEVEL", "WARNING"))
     try:
