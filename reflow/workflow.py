@@ -288,9 +288,8 @@ class Workflow(Flow):
     def _submission(self, run_dir: Path | str, force: bool, force_tasks: Sequence[str] | None) -> Submission:
         for name in force_tasks or ():
             if name not in self.tasks:
-                raise ValueError(
-                    f"workflow '{self.name}' has no task '{name}' to force.{did_you_mean(name, self.tasks)}"
-                )
+                hint = did_you_mean(name, self.tasks) or f" Its tasks are: {', '.join(self.tasks)}."
+                raise ValueError(f"workflow '{self.name}' has no task '{name}' to force.{hint}")
         return Submission(Path(os.path.abspath(os.path.expanduser(run_dir))), force, tuple(force_tasks or ()))
 
     def _executor(self, executor: Executor | str | None, *, only_shows: bool = False) -> Executor:

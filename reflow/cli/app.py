@@ -97,7 +97,8 @@ def _usage_text(error: click.UsageError) -> str:
     # Only click's own errors need the help to be understood; ours say what to do.
     if error.ctx is None or (type(error) is click.UsageError and " extra argument" not in message):
         return message
-    return f"{message.rstrip('.')}. See `{error.ctx.command_path} --help`."
+    sentence = message if message.endswith("?") else f"{message.rstrip('.')}."
+    return f"{sentence} See `{error.ctx.command_path} --help`."
 
 
 @contextmanager
