@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +28,11 @@ from .stores.records import WaveRecord, WaveState
 from .stores.sqlite import SqliteStore
 
 _log = logging.getLogger("reflow")
+
+#: How long a sentinel keeps trying to submit what the scheduler defers, within its own time limit of half an hour,
+#: and how long it pauses at first and at most, in seconds.
+DEFERRED_SECONDS = 1_500.0
+DEFERRED_PAUSES = (2.0, 60.0)
 
 #: How long a sentinel or a command waits for another dispatcher of the same run, in seconds.
 LOCK_SECONDS = 600.0
@@ -98,6 +104,12 @@ def watch_over(store: SqliteStore, run_id: str, wave_id: int) -> None:
     reconcile(run)
     store.request_dispatch(run_id)
     dispatch(run, wait=True)
+    deadline, pause = time.monotonic() + DEFERRED_SECONDS, DEFERRED_PAUSES[0]
+    while store.dispatch_requested(run_id) and time.monotonic() < deadline:
+        # The scheduler takes no more jobs now, and perhaps no other job of the run is left to try again.
+        time.sleep(pause)
+        pause = min(2 * pause, DEFERRED_PAUSES[1])
+        dispatch(run, wait=True)
     snapshot = store.snapshot(run_id)
     if any(wave.id == wave_id and wave.job_id for task in snapshot.tasks for wave in task.waves):
         # A requeued element runs again although the job that we waited for was over.

@@ -120,6 +120,16 @@ def test_an_element_whose_node_failed_is_settled_from_the_schedulers_account(tmp
     assert run.results("total") == sum(number**2 + 1 for number in range(3))
 
 
+def test_a_limit_on_submitted_jobs_delays_a_run_and_does_not_fail_it(tmp_path, store, fake_slurm):
+    # A singleton and its sentinel fit beside an array of four; a second array does not.
+    fake_slurm.configure(max_submit_jobs=6)
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=4)
+    fake_slurm.wait_idle(90)
+    assert store.get_run_record(run.run_id).status is RunState.SUCCESS  # and nobody looked in meanwhile
+    assert len(fake_slurm.calls("sbatch")) > len(fake_slurm.jobs()), "the limit was never met"
+    assert set(job_names(fake_slurm).values()) == {1}
+
+
 def test_wide_arrays_go_in_chunks_that_the_scheduler_takes(tmp_path, store, fake_slurm):
     fake_slurm.configure(max_array_size=4)
     run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=10)
