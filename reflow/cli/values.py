@@ -10,8 +10,8 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum, EnumMeta
 from pathlib import Path, PurePath, PurePosixPath
-from types import NoneType
-from typing import Any, Literal, get_args, get_type_hints
+from types import GenericAlias, NoneType
+from typing import Any, Literal, TypeGuard, get_args, get_type_hints
 from uuid import UUID
 
 from .. import codec
@@ -53,7 +53,7 @@ def choices(annotation: Any) -> Mapping[str, Any] | None:
     """
     if generic_class(annotation) is Literal:
         return {str(value): value for value in get_args(plain_type(annotation))}
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
+    if _is_class(annotation) and issubclass(annotation, Enum):
         by_value = all(isinstance(member.value, str) for member in annotation)
         return {member.value if by_value else member.name: member for member in annotation}
     return None
@@ -140,7 +140,12 @@ _EXAMPLES: dict[Any, str] = {
 
 
 def _is_simple_subclass(wanted: Any) -> bool:
-    return isinstance(wanted, type) and issubclass(wanted, str | int | float | PurePath) and wanted not in _READERS
+    return _is_class(wanted) and issubclass(wanted, str | int | float | PurePath) and wanted not in _READERS
+
+
+def _is_class(annotation: Any) -> TypeGuard[type]:
+    # In Python 3.10, `dict[str, int]` passes for a type and then fails in issubclass.
+    return isinstance(annotation, type) and not isinstance(annotation, GenericAlias)
 
 
 def _read_as(text: str, wanted: Any) -> Any:
