@@ -178,15 +178,14 @@ def _put_sentinels(run: ActiveRun, snapshot: RunSnapshot) -> None:
             submit_sentinel(run, wave)
 
 
-def settle(run: ActiveRun, *, grace: float | None = None) -> None:
+def settle(run: ActiveRun) -> None:
     """Bring the manifest up to the truth from the login node: merge, ask the scheduler, dispatch what is due.
 
     Never fails because of the scheduler: what the manifest knows is shown all the same.
     """
     run.store.merge()
     try:
-        changed = reconcile(run) if grace is None else reconcile(run, grace=grace)
-        if changed or run.store.dispatch_requested(run.run_id):
+        if reconcile(run) or run.store.dispatch_requested(run.run_id):
             run.store.request_dispatch(run.run_id)
             dispatch(run)
     except SchedulerError as error:

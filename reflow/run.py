@@ -32,7 +32,8 @@ class Run:
         self.run_id = run_id
         self._store = store
         self._tasks = tasks
-        self._settings = RunSettings.from_json(self._record().settings) if self._record().settings else None
+        settings = self._record().settings
+        self._settings = RunSettings.from_json(settings) if settings else None
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id}>"

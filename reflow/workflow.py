@@ -64,15 +64,7 @@ class Workflow(Flow):
 
     def validate(self) -> None:
         """Check names, order, wiring and parameters; raises `ValueError` or `TypeError` with what to write instead."""
-        self._plans()
-        run_parameters(list(self.tasks.values()))
-        for task in self.tasks.values():
-            places = [(f"parameter '{each.name}'", each.annotation) for each in task.signature.parameters.values()]
-            for place, annotation in [*places, ("its result", task.signature.returns)]:
-                try:
-                    codec.check(annotation)
-                except CodecError as error:
-                    raise TypeError(f"task '{task.name}': {place} cannot travel between processes: {error}") from None
+        self._validated_plans()
 
     def describe(self) -> dict[str, Any]:
         """Return a JSON-safe description: name, entrypoint, python, working_dir, tasks, cli_params."""
@@ -197,7 +189,8 @@ class Workflow(Flow):
 
         chosen = self._executor(executor, only_shows=True)
         settings = self._settings(self._submission(run_dir, False, None), chosen, None, {})
-        run = ActiveRun(self._new_run_id(), settings, self._store(None), chosen, self._store(None).path)
+        store = self._store(None)
+        run = ActiveRun(self._new_run_id(), settings, store, chosen, store.path)
         scripts: dict[str, str | None] = {}
         for number, plan in enumerate(self._plans_with(parameters), start=1):
             wave = WaveRecord(
@@ -252,10 +245,22 @@ class Workflow(Flow):
             raise ValueError(f"workflow '{self.name}' has no tasks: decorate a function with @{self.name}.job()")
         return plan_tasks(list(self.tasks.values()))
 
+    def _validated_plans(self) -> tuple[TaskPlan, ...]:
+        """Return the plans after every check that can be made before the parameters are known."""
+        plans = self._plans()
+        run_parameters(list(self.tasks.values()))
+        for task in self.tasks.values():
+            places = [(f"parameter '{each.name}'", each.annotation) for each in task.signature.parameters.values()]
+            for place, annotation in [*places, ("its result", task.signature.returns)]:
+                try:
+                    codec.check(annotation)
+                except CodecError as error:
+                    raise TypeError(f"task '{task.name}': {place} cannot travel between processes: {error}") from None
+        return plans
+
     def _plans_with(self, parameters: Mapping[str, Any]) -> tuple[TaskPlan, ...]:
         """Return the plans with the values of this run's parameters and the fingerprint of the code."""
-        self.validate()
-        plans = self._plans()
+        plans = self._validated_plans()
         bound = bind_parameters(list(self.tasks.values()), parameters)
         fingerprint = code.fingerprint(self._module_globals)
         return tuple(
