@@ -122,6 +122,7 @@ class Database:
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:
+                self._require_version(connection)  # a newer reflow may have brought it further since it was opened
                 result = change(connection, *args, **kwargs)
                 # A change rolls back by itself when it finds that it comes too late.
                 if connection.in_transaction:
@@ -210,7 +211,8 @@ class Database:
             self._require_file()
             connection = self._connect()
             try:
-                self._require_version(connection)
+                if self._require_version(connection) < schema.VERSION:
+                    self._migrate(connection)
                 self._connection = connection
             finally:
                 if self._connection is None:
@@ -230,15 +232,25 @@ class Database:
         if not self.path.exists():
             raise ManifestError(f"there is no manifest at '{self.path}'; submit a run first, or name another path")
 
-    def _require_version(self, connection: sqlite3.Connection) -> None:
+    def _require_version(self, connection: sqlite3.Connection) -> int:
         version = schema.version_of(connection, self.path)
         if version == 0:
             raise ManifestError(f"the manifest '{self.path}' is empty; submit a run first, or name another path")
-        if version < schema.VERSION:
+        if version < schema.VERSION and self.readonly:
             raise ManifestError(
-                f"the manifest '{self.path}' was written by an older reflow; run `reflow runs` once, which brings it "
-                "up to date"
+                f"the manifest '{self.path}' was written by an older reflow; run `reflow runs` once as a user who may "
+                "write it, which brings it up to date"
             )
+        return version
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Bring the schema up to date, in a turn of its own. Whoever may write does it at the first use."""
+        with self._hold(wait=True):
+            connection.execute("BEGIN IMMEDIATE")
+            # Somebody else may have done it while we waited: `migrate` looks again.
+            schema.migrate(connection, self.path)
+            self._choose_lock().check()
+            connection.execute("COMMIT")
 
     def _connect(self) -> sqlite3.Connection:
         mode = "ro" if self.readonly else "rw"  # never immutable=1: that reads torn pages while others write
@@ -288,9 +300,7 @@ class Database:
             mode = connection.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
             if mode != "delete":
                 raise ManifestError(f"the manifest '{self.path}' stays in journal mode {mode}; close what has it open")
-            connection.execute("BEGIN IMMEDIATE")
-            schema.migrate(connection, self.path)
-            connection.execute("COMMIT")
+            self._migrate(connection)
 
     def _is_passing(self, error: sqlite3.DatabaseError) -> bool:
         """Return whether another process is about to end the state that a read-only connection met."""

@@ -13,8 +13,14 @@ from . import moves
 #: ``PRAGMA application_id``: "rflw" as four bytes, by which ``file`` and we know the format.
 APPLICATION_ID = 0x72666C77
 
-#: How to get from the version before to the version that is the key: SQL for `_execute_script`. Append only.
-MIGRATIONS: dict[int, str] = {}
+#: How to get from the version before to the version that is the key: SQL for `_execute_script`. What a release has
+#: brought stays as it is; what is new goes to a version that was never released. A migrated manifest and a new one
+#: have the same schema (`tests/adapters/test_schema.py`), but for the order of columns.
+MIGRATIONS: dict[int, str] = {
+    2: """
+        ALTER TABLE instances ADD COLUMN output_file BLOB;
+    """,
+}
 
 #: The newest schema that this reflow knows.
 VERSION = 1 + len(MIGRATIONS)
@@ -43,23 +49,25 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Create the schema or bring it up to date, inside the caller's transaction."""
     version = version_of(connection, path)
     if version == 0:
-        _create(connection)
-        version = 1
-    while version < VERSION:
+        _execute_script(connection, Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        _record(connection, VERSION)
+    while 0 < version < VERSION:
         version += 1
         _execute_script(connection, MIGRATIONS[version])
         _record(connection, version)
+    _write_rules(connection)
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    _execute_script(connection, Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"))
+def _write_rules(connection: sqlite3.Connection) -> None:
+    """Fill in the states and their moves: `reflow.states` has them, and may have changed since."""
+    connection.execute("DELETE FROM states")
     connection.executemany(
         "INSERT INTO states (code, name, rank) VALUES (?, ?, ?)",
         [(moves.CODES[state], state.value, RANK[state]) for state in TaskState],
     )
+    connection.execute("DELETE FROM moves")
     connection.executemany("INSERT INTO moves (old, new, next) VALUES (?, ?, ?)", moves.rows())
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    _record(connection, 1)
 
 
 def _record(connection: sqlite3.Connection, version: int) -> None:

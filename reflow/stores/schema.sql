@@ -1,5 +1,5 @@
--- The manifest, version 1. Later versions are reached by the migrations in schema.py, never by editing this file
--- for manifests that exist.
+-- The manifest at its newest version, as a new file gets it. Manifests that exist get there by the migrations in
+-- schema.py: whatever changes here is added there too, for the version that is not released yet.
 --
 -- Rows are small, because a million instances is a normal day: names are interned, times are microseconds since
 -- 1970 UTC, hashes are 32-byte BLOBs (other text is kept as it came), states are the codes of the table `states`:
@@ -107,6 +107,8 @@ CREATE TABLE instances (
     input TEXT,
     output TEXT,
     error TEXT,
+    -- SHA-256 of an output too big for a row: its text is the file of that name in `<manifest>.outputs`.
+    output_file BLOB,
     UNIQUE (task, idx)
 );
 
