@@ -5,6 +5,7 @@ A Slurm job runs one slot in a process of its own; a local run takes many slots 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -14,14 +15,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from . import clock, codec, identity, inputs
 from .code import CodeReference, load_tasks
-from .errors import CodecError, ReflowError, TaskInterrupted
+from .errors import CodecError, ManifestError, ReflowError, TaskInterrupted
 from .paths import RunFolder
 from .signals import Interruption
 from .states import TaskState
@@ -32,6 +33,12 @@ _log = logging.getLogger("reflow")
 
 #: How long results may stay in memory before they are published, when one process runs many elements, in seconds.
 FLUSH_SECONDS = 0.25
+
+#: How long a result waits in memory for a disk that is full, or on which the quota is used up: until somebody has seen
+#: to it, or the time limit comes. How long for any other refusal, and how long it pauses between two tries at most.
+FULL_DISK_SECONDS = 86_400.0
+REFUSED_SECONDS = 300.0
+LONGEST_PAUSE = 10.0
 
 #: The last part of a traceback that the manifest keeps, in characters; the log has all of it.
 LONGEST_ERROR = 8_000
@@ -89,22 +96,34 @@ class Publisher:
             self.flush()
 
 
-def publish_stubbornly(
-    publish: Callable[[Sequence[Report]], None], reports: Sequence[Report], *, patience: float = 300.0
-) -> None:
-    """Publish, trying again for `patience` seconds while the file system refuses: a result is worth the wait."""
-    deadline = time.monotonic() + patience
+def publish_stubbornly(publish: Callable[[Sequence[Report]], None], reports: Sequence[Report]) -> None:
+    """Publish, trying again while the file system refuses: a result is worth the wait.
+
+    Raises `ManifestError` when it refused for as long as `patience_with` that error allows. Reports that only say
+    that elements run are dropped at the first refusal: how they end tells when they began, and they are not held up.
+    """
+    started = time.monotonic()
     pause = 0.1
     while True:
         try:
             publish(reports)
             return
-        except OSError as error:
-            if time.monotonic() + pause > deadline:
+        except ManifestError as error:
+            if all(report.state is TaskState.RUNNING for report in reports):
+                _log.warning("%s; the report that the element runs is left out", error)
+                return
+            if time.monotonic() + pause - started > patience_with(error):
                 raise
-            _log.warning("a report could not be published (%s); trying again in %.1f s", error, pause)
+            _log.warning("%s; trying again in %.1f s", error, pause)
             time.sleep(pause)
-            pause = min(2 * pause, 10.0)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def patience_with(error: ManifestError) -> float:
+    """Return for how many seconds a refused report is worth trying again."""
+    refusal = error.__cause__
+    is_full = isinstance(refusal, OSError) and refusal.errno in (errno.ENOSPC, errno.EDQUOT)
+    return FULL_DISK_SECONDS if is_full else REFUSED_SECONDS
 
 
 class ElementRunner:
@@ -249,23 +268,35 @@ class ElementRunner:
 
 @contextmanager
 def redirected(path: Path) -> Iterator[None]:
-    """Send stdout and stderr, of this process and its children, to the end of the file for the body's duration."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Send stdout and stderr, of this process and its children, to the end of the file for the body's duration.
+
+    Where the file cannot be made (a full disk) they stay as they are: a log is not worth a result.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    except OSError as error:
+        _log.warning("the log '%s' cannot be written (%s); what the element prints stays here", path, error.strerror)
+        yield
+        return
+    _flush()
     kept = [os.dup(1), os.dup(2)]
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         for number, copy in zip((1, 2), kept, strict=True):
             os.dup2(copy, number)
             os.close(copy)
+
+
+def _flush() -> None:
+    with suppress(OSError):  # what a full disk does not take is lost, and the element succeeded all the same
+        sys.stdout.flush()
+        sys.stderr.flush()
 
 
 def path_fingerprint(path: str) -> str:

@@ -1,0 +1,101 @@
+"""A disk that is full, and one that cannot be written: real mounts, made by root and taken away again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reflow.elements import patience_with, publish_stubbornly
+from reflow.errors import ManifestError
+from reflow.states import TaskState
+from reflow.stores.records import Report
+from reflow.stores.spool import Spool, encode
+from reflow.stores.sqlite import SqliteStore
+
+DONE = Report(1, 1, TaskState.SUCCESS, 50, node="n1", pid=4, output='"' + "x" * 300 + '"', output_hash="5f" * 32)
+
+
+def mount(*words: object) -> None:
+    done = subprocess.run(["mount", *map(str, words)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of one megabyte."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", folder)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def manifest(disk):
+    """A manifest on that disk, with one element that waits."""
+    with SqliteStore(disk / "manifest.db") as store:
+        store.init()
+        store.insert_run("run", "survey", "ann", {})
+        assert store.insert_task_instance("run", "count", 0, TaskState.PENDING, None) == 1
+        yield store
+
+
+def fill(disk: Path) -> Path:
+    """Use up every byte, and return the file to delete."""
+    path = disk / "filler"
+    with path.open("wb", buffering=0) as file:
+        for size in (4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                pass
+    return path
+
+
+PUBLISH = """
+import logging, sys
+from reflow.elements import publish_stubbornly
+from reflow.stores.spool import Spool, decode
+logging.basicConfig(format="%(message)s")
+publish_stubbornly(Spool(sys.argv[1]).publish, decode(sys.argv[2].encode()))
+"""
+
+
+def test_a_worker_keeps_its_result_until_the_full_disk_has_space_again(manifest, disk):
+    filler = fill(disk)
+    words = [sys.executable, "-c", PUBLISH, str(manifest.path), encode([DONE]).decode()]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr is not None
+        said = worker.stderr.readline()
+        assert "No space left" in said
+        assert "trying again" in said
+        filler.unlink()
+        assert worker.wait(60) == 0
+    assert manifest.merge()
+    assert manifest.task_state_summary("run") == {"count": {"SUCCESS": 1}}
+
+
+def test_a_result_outlasts_a_disk_that_is_full_for_longer_than_any_other_trouble(disk):
+    filler = fill(disk)
+    with pytest.raises(ManifestError) as full:
+        Spool(disk / "manifest.db").publish([DONE])
+    filler.unlink()
+    (disk / "other.db.spool").write_text("in the way")
+    with pytest.raises(ManifestError) as wrong:
+        Spool(disk / "other.db").publish([DONE])
+    assert patience_with(full.value) > 3_600 > patience_with(wrong.value) > 0
+
+
+def test_a_report_that_an_element_runs_does_not_hold_the_element_up(disk, caplog):
+    fill(disk)
+    publish_stubbornly(Spool(disk / "manifest.db").publish, [Report(1, 1, TaskState.RUNNING, 50, node="n" * 200)])
+    assert "No space left" in caplog.text
+    assert Spool(disk / "manifest.db").is_empty()
