@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import identity, inputs
+from . import inputs
 from .elements import path_fingerprint
 from .errors import ConfigError, RenderError, SchedulerError, SubmitDeferred, SubmitRefused, SubmitUnknown
 from .executors.base import After, Dependency, Executor, Job, JobResources
@@ -17,9 +17,10 @@ from .indices import Indices
 from .inputs import Outputs, Value
 from .paths import RunFolder
 from .plan import Submit
+from .reuse import Reuse
 from .spec import Delivery, RunSettings, TaskPlan
 from .stores.base import EngineStore
-from .stores.records import CachedResult, NewInstance, WaveRecord
+from .stores.records import NewInstance, WaveRecord
 from .waves import SlotRecord, WaveHeader, write_wave
 
 _log = logging.getLogger("reflow")
@@ -51,6 +52,11 @@ class ActiveRun:
         """The run's files."""
         return RunFolder(self.settings.run_dir, self.run_id)
 
+    @property
+    def reuse(self) -> Reuse:
+        """What the run may take from earlier runs."""
+        return Reuse(self.store, self.settings)
+
 
 def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> None:
     """Create the task's instances, those that the cache knows as successes, in one turn.
@@ -63,7 +69,7 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
     shared_hashes = {parameter: value.hash for parameter, value in shared.items()}
     if not plan.config.array:
         single = NewInstance(None, None, inputs.instance_identity(plan, input_hash, shared_hashes), input_hash)
-        run.store.expand(run.run_id, plan.name, _with_cached(run, plan, [single]), 1)
+        run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, [single]), 1)
         return
     elements = inputs.element_values(plan, outputs, path_fingerprint)
     try:
@@ -80,7 +86,7 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
         )
         for index in range(width)
     ]
-    run.store.expand(run.run_id, plan.name, _with_cached(run, plan, instances), width)
+    run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), width)
 
 
 def _upstream_tasks(plan: TaskPlan) -> list[str]:
@@ -119,30 +125,6 @@ def _element_identity(
                 return ""
             hashes[result.parameter] = parent.hash
     return inputs.instance_identity(plan, input_hash, hashes)
-
-
-def _with_cached(run: ActiveRun, plan: TaskPlan, instances: list[NewInstance]) -> Iterator[NewInstance]:
-    """Yield the instances, those with a usable earlier result pointing to it."""
-    identities = {instance.identity for instance in instances if instance.identity}
-    if run.settings.force or plan.name in run.settings.force_tasks or not identities:
-        yield from instances
-        return
-    cached = run.store.lookup_cached(plan.name, identities)
-    for instance in instances:
-        hit = cached.get(instance.identity)
-        if hit is not None and _is_intact(hit):
-            yield NewInstance(
-                instance.index, instance.input, instance.identity, instance.input_hash, cached_from=hit.instance
-            )
-        else:
-            yield instance
-
-
-def _is_intact(result: CachedResult) -> bool:
-    """Return whether the files that the output names are still as they were when it was made."""
-    if result.output is None or '"path"' not in result.output:
-        return result.output is not None
-    return identity.hash_value(result.output, path_fingerprint) == result.output_hash
 
 
 def reserve_waves(run: ActiveRun, step: Submit, plan: TaskPlan) -> list[WaveRecord]:

@@ -46,7 +46,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # Adapters.
     2: ("code", "config", "config_example", "executors.*", "rendering", "stores.*", "waves"),
     # Engine.
-    3: ("dispatch", "elements", "launch", "reconcile", "signals", "worker"),
+    3: ("dispatch", "elements", "launch", "reconcile", "reuse", "signals", "worker"),
     # Facade.
     4: ("local_run", "run", "status", "workflow"),
     # Edge.
