@@ -75,6 +75,8 @@ def after_report(manifest: str, *, may_dispatch: bool) -> None:
 
     try:
         with SqliteStore(manifest) as store:
+            if store.publish_only:
+                return  # a worker killed while it owns the lease would keep everybody else waiting: see stores/lease.py
             store.merge()
             if may_dispatch and store.list_dispatch_requests():
                 from .dispatch import dispatch_requested

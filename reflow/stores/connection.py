@@ -46,9 +46,10 @@ class Database:
     threads may share the object, and take turns. A forked child opens its own connection; do not fork while another
     thread is inside a call.
 
-    Where locks between hosts cannot be relied on there is a folder ``<manifest>.lease``. Then reads take the lease
-    too, and the file is opened under it each time: a process that saw the journal of a living writer on another host
-    would take it for a dead one's and roll it back.
+    Where locks between hosts cannot be relied on there is a folder ``<manifest>.lease``. Then a write takes the lease,
+    and opens the file under it each time: a process that saw the journal of a living writer on another host would
+    take it for a dead one's and roll it back. A read opens the file so that it cannot do that, and looks before and
+    after whether anybody has written meanwhile.
     """
 
     def __init__(self, path: Path, *, readonly: bool, publish_only: bool = False) -> None:
@@ -95,19 +96,16 @@ class Database:
     def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query on one consistent state of the manifest."""
         with self._mutex, self._errors():
-            if self._choose_lock().is_lease and not self.readonly:
-                with self.holding():
-                    return self._read_once(query, *args, **kwargs)
+            if self._choose_lock().is_lease and self._holds == 0:
+                return self._read_between_writes(query, *args, **kwargs)
             until = time.monotonic() + _READ_AGAIN_SECONDS
             while True:
                 try:
                     return self._read_once(query, *args, **kwargs)
                 except sqlite3.DatabaseError as error:
-                    if not self._is_passing(error) or time.monotonic() > until:
+                    # A writer died in the middle; the next one will roll its journal back, a reader may not.
+                    if not (self.readonly and "readonly" in str(error)) or time.monotonic() > until:
                         raise
-                finally:
-                    if self._choose_lock().is_lease:
-                        self._drop_connection()
                 self._drop_connection()
                 time.sleep(_READ_AGAIN_POLL_SECONDS)
 
@@ -119,6 +117,7 @@ class Database:
     def transaction(self, change: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a change in one transaction, under the lock that the caller is `holding`."""
         with self._mutex, self._errors():
+            self._choose_lock().renew()
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -182,13 +181,58 @@ class Database:
         return True
 
     def _read_once(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        connection = self._open()
+        return self._query(self._open(), query, *args, **kwargs)
+
+    def _query(self, connection: sqlite3.Connection, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         connection.execute("BEGIN")
         try:
             return query(connection, *args, **kwargs)
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    def _read_between_writes(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a query where SQLite's locks keep nobody out, and believe it only if nothing was written meanwhile."""
+        self._require_file()
+        until = time.monotonic() + (PATIENCE if self.readonly else _READ_AGAIN_SECONDS)
+        while True:
+            before = self._stamp()
+            failure = None
+            try:
+                # Opened anew for each look, or a network file system may answer from its cache.
+                with closing(self._connect(readonly=True)) as connection:
+                    self._require_version(connection)
+                    result = self._query(connection, query, *args, **kwargs)
+            except sqlite3.DatabaseError as error:
+                failure = error
+            if before is not None and self._stamp() == before:
+                if failure is not None:
+                    raise failure
+                return result
+            if time.monotonic() > until:
+                break
+            time.sleep(_READ_AGAIN_POLL_SECONDS)
+        if not self.readonly:
+            with self.holding():  # waits for a writer that lives, and rolls back what a dead one left
+                return self._read_once(query, *args, **kwargs)
+        raise failure or ManifestError(
+            f"the manifest '{self.path}' was written all the time for {PATIENCE:.0f} s; try again later"
+        )
+
+    def _stamp(self) -> tuple[object, ...] | None:
+        """Return what differs after any write to the file; None while a journal says that it is half written.
+
+        To be called without a connection: closing the descriptor would drop the locks of one that is open.
+        """
+        # Listed afresh: that a name is not there may be remembered on NFS for a minute, a listing is not.
+        if f"{self.path.name}-journal" in os.listdir(self.path.parent):
+            with suppress(FileNotFoundError), open(f"{self.path}-journal", "rb") as journal:
+                # The header stays zero until the journal is whole on disk, and only then the file is written.
+                if journal.read(1) not in (b"", b"\0"):
+                    return None
+        with open(self.path, "rb") as file:
+            status = os.fstat(file.fileno())
+            return status.st_ino, status.st_size, status.st_mtime_ns, file.read(100)
 
     def _choose_lock(self) -> locking.Lock:
         if self._process != os.getpid():
@@ -252,8 +296,10 @@ class Database:
             self._choose_lock().check()
             connection.execute("COMMIT")
 
-    def _connect(self) -> sqlite3.Connection:
-        mode = "ro" if self.readonly else "rw"  # never immutable=1: that reads torn pages while others write
+    def _connect(self, *, readonly: bool = False) -> sqlite3.Connection:
+        mode = (
+            "ro" if self.readonly or readonly else "rw"
+        )  # never immutable=1: that reads torn pages while others write
         connection = sqlite3.connect(
             f"file:{quote(os.fspath(self.path.absolute()))}?mode={mode}",
             uri=True,
@@ -263,6 +309,10 @@ class Database:
         )
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
+        if self._choose_lock().is_lease:
+            # No page may reach the file before the lease was looked at, right before the commit: to roll back what
+            # was spilled would write old pages over the work of whoever has taken the lease over.
+            connection.execute("PRAGMA cache_spill = OFF")
         return connection
 
     def _is_up_to_date(self) -> bool:
@@ -301,14 +351,6 @@ class Database:
             if mode != "delete":
                 raise ManifestError(f"the manifest '{self.path}' stays in journal mode {mode}; close what has it open")
             self._migrate(connection)
-
-    def _is_passing(self, error: sqlite3.DatabaseError) -> bool:
-        """Return whether another process is about to end the state that a read-only connection met."""
-        if not self.readonly:
-            return False
-        # A writer died in the middle, and the next one will roll its journal back; a reader may not. Without locks
-        # between hosts a reader also takes a living writer for dead, or meets a half-written state.
-        return "readonly" in str(error) or (self._choose_lock().is_lease and "malformed" in str(error))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -4,9 +4,11 @@
 it is free. Every change is the atomic creation of the next number, so of two who want to change the same state only
 one can; the highest number is never deleted, so whoever acts on an old look finds a higher number after its own.
 
-A dead owner's lease is taken over: at once when it was a process of this host that is gone, else after `LIFETIME`
-by the owner's clock. An owner commits nothing after `USABLE` by its own clock, which leaves room for clocks that
-differ and for a process that was stopped in between.
+A dead owner's lease is taken over: at once when it was a process of this kernel that is gone, else when the time is
+over that the owner wrote into it, `LIFETIME` from when it took or renewed it. An owner commits nothing later than half
+of that by its own clock. The other half is room for clocks that differ (munge, and so Slurm, allows five minutes), and
+for a process that was stopped in between. A site may set another lifetime for all hosts at once, as the target of a
+symlink ``lifetime`` in that folder.
 """
 
 from __future__ import annotations
@@ -14,16 +16,15 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ManifestError
 
-#: Seconds after which anybody may take the lease over.
+#: Seconds after which anybody may take the lease over, where the folder does not say otherwise.
 LIFETIME = 1_200.0
 
-#: Seconds during which its owner may still commit.
-USABLE = 600.0
-
+_LIFETIME_NAME = "lifetime"
 _FREE = "free"
 _UNKNOWN = "?"
 _POLL_SECONDS = 0.2
@@ -37,23 +38,16 @@ class Lease:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._number: int | None = None
+        self._lifetime = LIFETIME
         self._taken_at = 0.0
 
     def try_acquire(self) -> bool:
         """Take the lease if it is free or its owner is dead; return whether it was."""
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         number, owner = self._newest()
-        if owner != _FREE and not _is_dead(owner):
+        if owner != _FREE and not self._is_over(number, owner):
             return False
-        taken_at = time.monotonic()
-        if not self._create(number + 1, _describe_self()):
-            return False
-        if self._newest()[0] != number + 1:
-            self._delete(number + 1)  # our look was old: the lease had gone on to higher numbers
-            return False
-        self._number, self._taken_at = number + 1, taken_at
-        self._clean(number + 1)
-        return True
+        return self._take(number + 1)
 
     def acquire(self, timeout: float) -> bool:
         """Take the lease, asking again up to `timeout` seconds; return whether it came free."""
@@ -64,13 +58,18 @@ class Lease:
             time.sleep(_POLL_SECONDS)
         return True
 
+    def renew(self) -> None:
+        """Make the lease young again before the next write of a long turn; `ManifestError` when it is lost."""
+        if self._age() < self._lifetime / 8:
+            return
+        number, self._number = self._number, None
+        if number is None or not self._take(number + 1):
+            raise self._lost()
+
     def check(self) -> None:
         """Raise `ManifestError` when the lease is too old to commit under, or somebody has taken it over."""
-        if time.monotonic() - self._taken_at > USABLE or self._newest()[0] != self._number:
-            raise ManifestError(
-                f"the lease '{self.path}' ran out during a write that took more than {USABLE:.0f} s; nothing was "
-                "written; try again when the file system answers faster"
-            )
+        if self._age() > self._lifetime / 2 or self._newest()[0] != self._number:
+            raise self._lost()
 
     def release(self) -> None:
         """Let go of the lease; harmless when somebody has taken it over."""
@@ -80,9 +79,53 @@ class Lease:
                 self._clean(number + 1)
 
     def holder(self) -> str:
-        """Say in words who owns the lease."""
-        owner = self._newest()[1].split()
-        return f"process {owner[1]} on host {owner[0]}" if len(owner) == 5 else "a process that has just ended"
+        """Say in words who owns the lease, and when anybody may take it over."""
+        number, text = self._newest()
+        owner = _Owner.parse(text)
+        if owner is None:
+            return "a process that has just ended" if text == _FREE else f"nobody we know ('{self._link(number)}')"
+        return (
+            f"process {owner.process} on host {owner.host}; if that is dead, its lease is over in "
+            f"{max(0.0, owner.over_at - time.time()):.0f} s"
+        )
+
+    def _take(self, number: int) -> bool:
+        lifetime, began = self._read_lifetime(), time.monotonic()
+        if not self._create(number, str(_Owner.myself(lifetime))):
+            return False
+        if self._newest()[0] != number:
+            # Our look was old: the lease had gone on to higher numbers. This look is not: having made an entry,
+            # a client of NFS lists the folder anew.
+            self._delete(number)
+            return False
+        self._number, self._lifetime, self._taken_at = number, lifetime, began
+        self._clean(number)
+        return True
+
+    def _age(self) -> float:
+        return time.monotonic() - self._taken_at
+
+    def _lost(self) -> ManifestError:
+        return ManifestError(
+            f"the lease '{self.path}' ran out during a write that took more than {self._lifetime / 2:.0f} s; nothing "
+            "of it was written; try again when the file system answers faster"
+        )
+
+    def _is_over(self, number: int, text: str) -> bool:
+        owner = _Owner.parse(text)
+        if owner is not None:
+            return time.time() > owner.over_at or owner.is_dead_here()
+        # Not written by us. Its owner can be nobody who follows the rules, but give it the time of one who does.
+        with suppress(FileNotFoundError):
+            return time.time() > os.lstat(self._link(number)).st_mtime + LIFETIME
+        return False
+
+    def _read_lifetime(self) -> float:
+        try:
+            seconds = float(os.readlink(self.path / _LIFETIME_NAME))
+        except (OSError, ValueError):
+            return LIFETIME
+        return seconds if 0 < seconds < float("inf") else LIFETIME
 
     def _newest(self) -> tuple[int, str]:
         """Return the highest number and what it says; ``(0, free)`` before the first."""
@@ -101,6 +144,9 @@ class Lease:
         try:
             os.symlink(text, self._link(number))
         except FileExistsError:
+            # A client of NFS that missed the server's answer asks again, and finds what it made itself.
+            with suppress(OSError):
+                return os.readlink(self._link(number)) == text
             return False
         return True
 
@@ -119,23 +165,41 @@ class Lease:
         return self.path / str(number)
 
 
-def _describe_self() -> str:
-    """Return ``host pid start namespace time``: who owns the lease, and how to tell that it is dead."""
-    process = os.getpid()
-    return f"{os.uname().nodename} {process} {_start_of(process)} {_namespace()} {time.time():.3f}"
+@dataclass(frozen=True)
+class _Owner:
+    """Who owns a lease, as it stands in a link: ``host process start kernel over_at``."""
 
+    host: str
+    process: int
+    #: When the process began, in clock ticks since boot, by which a reused process number shows.
+    start: str
+    #: One boot of one kernel, and one numbering of its processes. A host's name will not do: many are "localhost".
+    kernel: str
+    #: When anybody may take the lease over, in seconds since 1970.
+    over_at: float
 
-def _is_dead(owner: str) -> bool:
-    words = owner.split()
-    if len(words) != 5:
-        return False
-    host, process, start, namespace, taken_at = words
-    if time.time() - float(taken_at) > LIFETIME:
-        return True
-    # A container on the same host may have other process numbers: only time can tell there.
-    if (host, namespace) != (os.uname().nodename, _namespace()):
-        return False
-    return not _is_alive(int(process)) or _start_of(int(process)) not in (start, _UNKNOWN)
+    @staticmethod
+    def myself(lifetime: float) -> _Owner:
+        process = os.getpid()
+        return _Owner(os.uname().nodename, process, _start_of(process), _kernel(), time.time() + lifetime)
+
+    @staticmethod
+    def parse(text: str) -> _Owner | None:
+        words = text.split()
+        try:
+            host, process, start, kernel, over_at = words
+            return _Owner(host, int(process), start, kernel, float(over_at))
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.process} {self.start} {self.kernel} {self.over_at:.6f}"
+
+    def is_dead_here(self) -> bool:
+        """Whether it was a process of this kernel, and of this container, that is gone. Elsewhere only time can tell."""
+        if _UNKNOWN in self.kernel or self.kernel != _kernel():
+            return False
+        return not _is_alive(self.process) or _start_of(self.process) not in (self.start, _UNKNOWN)
 
 
 def _is_alive(process: int) -> bool:
@@ -149,7 +213,6 @@ def _is_alive(process: int) -> bool:
 
 
 def _start_of(process: int) -> str:
-    """Return when the process began, in clock ticks since boot, by which a reused process number shows."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -158,8 +221,9 @@ def _start_of(process: int) -> str:
     return status.rpartition(")")[2].split()[19]
 
 
-def _namespace() -> str:
+def _kernel() -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return _UNKNOWN

@@ -41,6 +41,9 @@ class Lock(Protocol):
     def acquire(self, timeout: float) -> bool:
         """Take the lock, waiting up to `timeout` seconds; return whether it came free."""
 
+    def renew(self) -> None:
+        """Make sure of the lock for one more write of a long turn; `ManifestError` when it is lost."""
+
     def check(self) -> None:
         """Raise `ManifestError` when the lock may have been lost meanwhile, so that nothing may be committed."""
 
@@ -94,8 +97,11 @@ class FileLock:
         self._waited = waited
         return True
 
-    def check(self) -> None:
+    def renew(self) -> None:
         """Do nothing: the kernel keeps the lock as long as this process lives."""
+
+    def check(self) -> None:
+        """Do nothing, for the same reason."""
 
     def release(self) -> None:
         """Let go of the lock; the file stays, because another process may have it open already."""
@@ -138,21 +144,61 @@ class LockReport:
     folder: Path
     #: A clause that explains why they cannot; '' when they can.
     problem: str
+    #: What was tried and came out well, as clauses, in that order.
+    tried: tuple[str, ...] = ()
+    #: The file system as the kernel calls it, such as ``nfs4``; '' where that cannot be read.
+    kind: str = ""
+    #: Where it is mounted.
+    mount_point: str = ""
+    #: Options of the mount that have to do with locks and caches.
+    options: tuple[str, ...] = ()
+    #: A clause about what breaks no lock, but makes other hosts' reports show late; '' for nothing.
+    warning: str = ""
 
     @property
     def is_trusted(self) -> bool:
         """Whether two processes, on whatever hosts, exclude each other there."""
         return not self.problem
 
+    def lines(self) -> list[str]:
+        """Say it to a person: what is mounted there, what was tried, and what follows."""
+        options = f" ({','.join(self.options)})" if self.options else ""
+        system = f"{self.kind} mounted at '{self.mount_point}'{options}" if self.kind else "an unknown file system"
+        lines = [f"'{self.folder}' lies on {system}", *(f"tried: {clause}" for clause in self.tried)]
+        if self.problem:
+            lines.append(
+                f"locks cannot be relied on: {self.problem}; a manifest made there is written by one process at a "
+                "time under a lease, and workers only publish"
+            )
+        else:
+            lines.append("locks can be relied on, as far as one host can tell")
+        if self.warning:
+            lines.append(f"note: {self.warning}")
+        return lines
+
 
 def self_test(folder: Path | str) -> LockReport:
     """Try the locks of a folder between two processes, and read the options of its mount.
 
     Both are needed: locks that work between two processes of one host can still let two hosts in at once.
-    Creates and deletes one small file; forks one process that ends at once.
+    Creates and deletes one small file; forks two processes that end at once. `OSError` when the folder cannot be
+    written.
     """
     folder = Path(folder)
-    return LockReport(folder, _contest(folder) or mounts.problem_of(folder))
+    tried: list[str] = []
+    problem = _contest(folder, tried)
+    mount = mounts.mount_of(folder)
+    if mount is None:
+        return LockReport(folder, problem, tuple(tried))
+    return LockReport(
+        folder,
+        problem or mounts.judge(mount),
+        tuple(tried),
+        mount.kind,
+        mount.point,
+        mounts.telling_options(mount),
+        mounts.caution(mount),
+    )
 
 
 def mount_problem(folder: Path | str) -> str:
@@ -160,9 +206,10 @@ def mount_problem(folder: Path | str) -> str:
     return mounts.problem_of(Path(folder))
 
 
-def _contest(folder: Path) -> str:
-    """Let two processes contend for locks on one file; return what went wrong, else ''."""
-    path = folder / f".reflow-lock-test-{os.getpid()}-{time.monotonic_ns()}"
+def _contest(folder: Path, tried: list[str]) -> str:
+    """Let two processes contend for locks on one file; return what went wrong, else ''. Fills `tried`."""
+    path = folder / f".reflow-lock-test-{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
+    name = ""
     try:
         # SQLite's own locks are fcntl's, the outer one is flock's: both must hold.
         for name, take in (("flock", _flock), ("fcntl", _fcntl_lock)):
@@ -172,12 +219,13 @@ def _contest(folder: Path) -> str:
                     return f"a new file there cannot be locked with {name}"
                 if not _is_refused_elsewhere(path, take):
                     return f"two processes got the same {name} lock there at the same time"
+                tried.append(f"a {name} lock of one process keeps another one out")
             finally:
                 os.close(descriptor)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
             raise
-        return f"the file system has no locks ({error.strerror})"
+        return f"the file system has no {name} locks ({error.strerror})"
     finally:
         with suppress(FileNotFoundError):
             os.unlink(path)

@@ -20,16 +20,18 @@ class Mount:
     options: frozenset[str]
 
 
-def problem_of(folder: Path) -> str:
-    """Return why locks in `folder` cannot be relied on between hosts, as a clause; '' when nothing speaks against it.
-
-    Where there is no ``mountinfo`` nothing is known, and nothing said.
-    """
+def mount_of(folder: Path) -> Mount | None:
+    """Return the mount that `folder` lies on; None where there is no ``mountinfo``, so that nothing is known."""
     try:
         text = _MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
-        return ""
-    mount = find_mount(text, os.path.realpath(folder))
+        return None
+    return find_mount(text, os.path.realpath(folder))
+
+
+def problem_of(folder: Path) -> str:
+    """Return why locks in `folder` cannot be relied on between hosts, as a clause; '' when nothing speaks against it."""
+    mount = mount_of(folder)
     return judge(mount) if mount is not None else ""
 
 
@@ -61,7 +63,41 @@ def judge(mount: Mount) -> str:
             return f"{where} with 'localflock', so that every host has its own locks"
         if "flock" not in mount.options:
             return f"{where} without 'flock', so that Lustre refuses locks"
+    if mount.kind in ("cifs", "smb3") and "nobrl" in mount.options:
+        return f"{where} with 'nobrl', so that every host has its own locks"
+    if mount.kind == "afs":
+        # Only whole-file locks reach its server, and SQLite locks ranges of bytes.
+        return f"{where} as AFS, which keeps locks of ranges on each host"
+    if mount.kind == "beegfs":
+        # Its client's tuneUseGlobalFileLocks is off unless the site has set it, and the mount does not show it.
+        return f"{where} as BeeGFS, whose locks are each host's own unless the site has made them global"
+    if mount.kind.startswith("fuse.") and mount.kind not in _FUSE_WITH_LOCKS:
+        # Where such a file system leaves locks out, the kernel plays them on each host, and they look right from there.
+        return f"{where} through FUSE ('{mount.kind}'), which may keep locks on each host"
     return ""
+
+
+# FUSE file systems that take locks to their server, or that lie on a disk of one host (containers).
+_FUSE_WITH_LOCKS = frozenset({"fuse.ceph", "fuse.ceph-fuse", "fuse.glusterfs", "fuse.juicefs", "fuse.fuse-overlayfs"})
+
+
+def caution(mount: Mount) -> str:
+    """Return what this mount does that costs time but breaks no lock, as a clause; '' for nothing."""
+    if mount.kind in ("nfs", "nfs4") and "nocto" in mount.options:
+        # Measured: without 'nocto' a fresh listing was never stale, with it for up to half a minute.
+        return f"'{mount.point}' is mounted with 'nocto', so that reports of other hosts may be seen half a minute late"
+    return ""
+
+
+def telling_options(mount: Mount) -> tuple[str, ...]:
+    """Return the options of a mount that have to do with locks and caches, sorted."""
+    return tuple(sorted(option for option in mount.options if option.partition("=")[0] in _TELLING))
+
+
+_TELLING = frozenset(
+    "ro rw vers nolock lock local_lock nocto noac ac actimeo acdirmin acdirmax lookupcache sync soft hard flock "
+    "localflock nobrl cache".split()
+)
 
 
 def _parse(line: str) -> Mount | None:

@@ -75,7 +75,7 @@ class Spool:
                 "the mount of that folder"
             ) from error
         if any(report.state in FINAL for report in reports):
-            self._sync_folder()
+            _sync_folder(self.path)  # a result is worth that, a RUNNING is not
 
     def is_empty(self) -> bool:
         """Look afresh and return whether nothing waits to be merged."""
@@ -160,8 +160,11 @@ class Spool:
         try:
             self._put_entry(name, payload)
         except FileNotFoundError:
+            # No folder yet; or a temporary file that is gone: taken for a dead process's, or renamed by a request of
+            # which a client of NFS missed the answer. Then the report comes twice, which does no harm.
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             self._put_entry(name, payload)
+            _sync_folder(self.path.parent)  # a power failure must not take the folder with all that is in it
 
     def _put_entry(self, name: str, payload: bytes) -> None:
         if len(payload) < _LONGEST_LINK and self._put_link(name, payload):
@@ -184,6 +187,10 @@ class Spool:
             os.symlink(payload, os.fsencode(self.path / name))
         except FileNotFoundError:
             raise
+        except FileExistsError:
+            # A client of NFS that missed the server's answer asks again, and finds what it made itself: nobody else
+            # makes this name. It may even be merged by now, so there is nothing to compare.
+            return True
         except OSError as error:
             if error.errno in (errno.ENAMETOOLONG, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                 return False
@@ -200,14 +207,15 @@ class Spool:
         with open(path, "rb") as file:
             return file.read()
 
-    def _sync_folder(self) -> None:
-        """Ask for the entry to survive a power failure too; a result is worth that, a RUNNING is not."""
-        with suppress(OSError):  # some network file systems cannot sync a folder, and need not
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+
+def _sync_folder(path: Path) -> None:
+    """Ask for the folder's entries to survive a power failure too."""
+    with suppress(OSError):  # some network file systems cannot sync a folder, and need not
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _is_published(name: str) -> bool:

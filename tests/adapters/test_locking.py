@@ -131,6 +131,8 @@ def test_the_self_test_trusts_a_local_disk_and_leaves_nothing(tmp_path):
     report = locking.self_test(tmp_path)
     assert report.is_trusted, report.problem
     assert list(tmp_path.iterdir()) == []
+    assert len(report.tried) == 2
+    assert "can be relied on" in report.lines()[-1]
 
 
 MOUNTINFO = """\
@@ -141,6 +143,14 @@ MOUNTINFO = """\
 39 22 0:34 / /lustre rw,relatime - lustre mgs:/fs rw,flock,lazystatfs
 40 22 0:35 / /lustre/local rw,relatime - lustre mgs:/fs rw,localflock
 41 22 0:36 / /lustre/none rw,relatime - lustre mgs:/fs rw,lazystatfs
+45 22 0:40 / /sshfs rw,relatime - fuse.sshfs ann@server: rw,user_id=0
+46 22 0:41 / /juice rw,relatime - fuse.juicefs JuiceFS:home rw
+47 22 0:42 / /usb rw,relatime - fuseblk /dev/sdb1 rw
+48 22 0:43 / /windows rw,relatime - cifs //server/share rw,vers=3.0,nobrl
+49 22 0:44 / /samba rw,relatime - cifs //server/share rw,vers=3.0
+50 22 0:45 / /bee rw,relatime - beegfs beegfs_nodev rw
+51 22 0:46 / /afs rw,relatime - afs #root rw
+52 22 0:47 / /gpfs rw,relatime - gpfs fs1 rw
 42 36 0:37 / /home/ann/tmp rw,relatime - tmpfs tmpfs rw,size=100k
 43 22 0:38 / /twice rw,relatime - nfs4 server:/a rw,local_lock=none
 44 22 0:39 / /twice rw,relatime - nfs4 server:/a rw,local_lock=posix
@@ -162,6 +172,14 @@ this line makes no sense
         ("/lustre/local/ann", "'localflock'"),
         ("/lustre/none", "without 'flock'"),
         ("/twice", "'local_lock=posix'"),
+        ("/sshfs", "'fuse.sshfs'"),
+        ("/juice/ann", ""),
+        ("/usb", ""),
+        ("/windows", "'nobrl'"),
+        ("/samba", ""),
+        ("/bee", "BeeGFS"),
+        ("/afs", "AFS"),
+        ("/gpfs", ""),
     ],
 )
 def test_mount_options_tell_whether_hosts_share_locks(folder, problem):
@@ -171,6 +189,15 @@ def test_mount_options_tell_whether_hosts_share_locks(folder, problem):
     assert bool(found) == bool(problem)
 
 
+def test_a_mount_that_shows_new_entries_late_is_a_note_and_no_problem():
+    mount = mounts.find_mount(
+        "36 22 0:31 / /home rw - nfs4 server:/home rw,vers=4.1,nocto,rsize=1048576,local_lock=none", "/home/ann"
+    )
+    assert mounts.judge(mount) == ""
+    assert "'nocto'" in mounts.caution(mount)
+    assert mounts.telling_options(mount) == ("local_lock=none", "nocto", "rw", "vers=4.1")
+
+
 def test_a_lease_has_one_owner_at_a_time(tmp_path, hold_elsewhere):
     path = tmp_path / "manifest.db.lease"
     holder = hold_elsewhere("lease", path)
@@ -178,7 +205,7 @@ def test_a_lease_has_one_owner_at_a_time(tmp_path, hold_elsewhere):
     lease = Lease(path)
     assert not lease.try_acquire()
     assert not lease.acquire(0.3)
-    assert f"process {holder.pid} on host {os.uname().nodename}" == lease.holder()
+    assert lease.holder().startswith(f"process {holder.pid} on host {os.uname().nodename};")
     holder.kill()
     holder.wait()
     assert lease.try_acquire()
@@ -197,18 +224,108 @@ def give_away(path: Path, owner: str) -> None:
 def test_a_lease_of_another_host_is_respected_until_its_lifetime_is_over(tmp_path):
     path = tmp_path / "lease"
     path.mkdir()
-    give_away(path, f"elsewhere 1 1 pid:[1] {time.time():.3f}")
+    give_away(path, f"elsewhere 1 1 boot/pid:[1] {time.time() + 5}")
     lease = Lease(path)
     assert not lease.try_acquire()
-    give_away(path, f"elsewhere 1 1 pid:[1] {time.time() - LIFETIME - 1:.3f}")
+    assert "host elsewhere" in lease.holder()
+    give_away(path, f"elsewhere 1 1 boot/pid:[1] {time.time() - 1}")
     assert lease.try_acquire()
+
+
+def test_a_host_of_the_same_name_is_another_host(tmp_path):
+    """Nodes that are all called localhost: a process number that does not exist here says nothing about that one."""
+    path = tmp_path / "lease"
+    path.mkdir()
+    give_away(path, f"{os.uname().nodename} 4194304 1 another-boot/pid:[4026531836] {time.time() + 5}")
+    assert not Lease(path).try_acquire()
+
+
+def test_an_owner_that_makes_no_sense_has_the_lease_for_one_lifetime(tmp_path):
+    path = tmp_path / "lease"
+    path.mkdir()
+    give_away(path, "who am I")
+    assert not Lease(path).try_acquire()
+    assert "1" in Lease(path).holder()
+    os.utime(path / "1", (0, time.time() - LIFETIME - 1), follow_symlinks=False)
+    assert Lease(path).try_acquire()
+
+
+def test_the_folder_says_how_long_a_lease_lives_on_all_hosts(tmp_path):
+    path = tmp_path / "lease"
+    path.mkdir()
+    os.symlink("40", path / "lifetime")
+    lease = Lease(path)
+    assert lease.try_acquire()
+    (owner,) = (os.readlink(entry) for entry in path.iterdir() if entry.name.isdecimal())
+    assert time.time() + 30 < float(owner.split()[-1]) < time.time() + 41
+    lease.release()
+    (path / "lifetime").unlink()
+    os.symlink("not a number", path / "lifetime")
+    assert lease.try_acquire()
+    assert not Lease(path).try_acquire()
+
+
+def test_a_turn_of_many_writes_renews_its_lease(tmp_path):
+    path = tmp_path / "lease"
+    path.mkdir()
+    os.symlink("8", path / "lifetime")
+    lease = Lease(path)
+    assert lease.try_acquire()
+    while (path / "1").is_symlink():  # until it has been renewed, an eighth of its lifetime from now
+        lease.renew()
+        lease.check()
+    assert not Lease(path).try_acquire()
+    lease.check()
+    lease.release()
+    assert Lease(path).try_acquire()
+
+
+def test_what_was_taken_over_is_not_renewed(tmp_path):
+    path = tmp_path / "lease"
+    path.mkdir()
+    os.symlink("0.01", path / "lifetime")
+    late, other = Lease(path), Lease(path)
+    assert late.try_acquire()
+    assert other.acquire(10)
+    other.release()
+    with pytest.raises(ManifestError, match="lease"):
+        late.renew()
+    late.release()
+    assert len([entry for entry in path.iterdir() if entry.name.isdecimal()]) == 1
+
+
+def test_a_create_whose_answer_was_lost_is_still_ones_own(tmp_path):
+    """NFS: the client asks again and is told that the name exists. It is what it has just made itself."""
+    program = """
+import os, sys
+from pathlib import Path
+symlink = os.symlink
+def twice(*words):
+    symlink(*words)
+    symlink(*words)
+os.symlink = twice
+from reflow.states import TaskState
+from reflow.stores.lease import Lease
+from reflow.stores.records import Report
+from reflow.stores.spool import Spool
+folder = Path(sys.argv[1])
+lease = Lease(folder / "lease")
+assert lease.try_acquire()
+assert not Lease(folder / "lease").try_acquire()
+lease.release()
+assert Lease(folder / "lease").try_acquire()
+Spool(folder / "manifest.db").publish([Report(1, 1, TaskState.SUCCESS, 1)])
+assert len(Spool(folder / "manifest.db").names()) == 1
+"""
+    answer = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert answer.stderr == ""
 
 
 def test_an_owner_whose_lease_was_taken_over_commits_nothing(tmp_path):
     lease = Lease(tmp_path / "lease")
     assert lease.try_acquire()
     lease.check()
-    give_away(lease.path, f"elsewhere 1 1 pid:[1] {time.time():.3f}")
+    give_away(lease.path, f"elsewhere 1 1 boot/pid:[1] {time.time() + 9}")
     with pytest.raises(ManifestError, match="lease"):
         lease.check()
     lease.release()
