@@ -257,6 +257,7 @@ class ElementRunner:
             error=text[-LONGEST_ERROR:].rstrip("\n"),
             failure=failure,
             exit_code=_exit_code(error) if isinstance(error, SystemExit) else None,
+            exception=_class_names(error) if failure is Failure.EXCEPTION else "",
         )
 
     @contextmanager
@@ -306,6 +307,15 @@ def path_fingerprint(path: str) -> str:
     except (OSError, ValueError):
         return ""
     return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _class_names(error: BaseException) -> str:
+    """Return the names of the exception's class and of those it inherits from, by which `retry_on` finds it."""
+    return " ".join(
+        each.__qualname__ if each.__module__ == "builtins" else f"{each.__module__}.{each.__qualname__}"
+        for each in type(error).__mro__
+        if each is not object
+    )
 
 
 def _exit_code(error: SystemExit) -> int:

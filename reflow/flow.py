@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from .errors import UnknownTaskError
 from .options import check_after, check_task_name, check_verify, job_config
+from .retry_options import RetryOn
 from .signature import Signature, read_signature
 from .spec import JobConfig
 from .suggest import did_you_mean
@@ -76,6 +77,12 @@ class Flow:
         setup: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         template: str | None = None,
+        retries: int = 0,
+        retry_on: RetryOn = None,
+        mem_factor: float = 2.0,
+        mem_max: str | None = None,
+        time_factor: float = 2.0,
+        time_max: str | None = None,
         **scheduler_options: Any,
     ) -> Callable[[Function], Function]:
         """Make the decorated function a task, and return it unchanged.
@@ -85,8 +92,15 @@ class Flow:
         gets, as Slurm writes them. `after` names tasks that must be complete first. `version` is part of what decides
         whether a result is used again; `cache=False` never uses one again, and `verify` may reject one. With
         `allow_partial` the task runs on what succeeded of the arrays it takes from. `setup` are shell lines before
-        the task, `environment` its variables, `template` a script template of your own. All other options of the
-        scheduler go in `submit_options`, or as keywords with underscores: ``gpus_per_node=1``.
+        the task, `environment` its variables, `template` a script template of your own.
+
+        An element that ends abnormally (out of memory, over its time, killed, lost) is tried again `retries` times;
+        one that raised only if `retry_on` says so: ``retry_on=[OSError, "OUT_OF_MEMORY"]``, which then names all that
+        is tried again. After running out of memory it asks for `mem_factor` times as much, up to `mem_max`; after
+        running out of time for `time_factor` times as much, up to `time_max`. What a failing node or a preemption has
+        lost is tried again in any case.
+
+        All other options of the scheduler go in `submit_options`, or as keywords with underscores: ``gpus_per_node=1``.
         """
         bare: object = name
         if callable(bare):
@@ -109,6 +123,12 @@ class Flow:
                 setup=setup,
                 environment=environment,
                 template=template,
+                retries=retries,
+                retry_on=retry_on,
+                mem_factor=mem_factor,
+                mem_max=mem_max,
+                time_factor=time_factor,
+                time_max=time_max,
                 scheduler_options=scheduler_options,
             )
             signature = read_signature(function, task)

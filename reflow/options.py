@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .amounts import parse_memory, parse_time_limit
+from .retry_options import RetryOn, check_ceiling, check_factor, check_retries, check_retry_on
 from .spec import JobConfig
 from .suggest import did_you_mean
 
@@ -16,6 +18,7 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _OWN = (
     *("name", "array", "array_parallelism", "cpus", "time", "mem", "after", "submit_options", "version", "cache"),
     *("verify", "allow_partial", "setup", "environment", "template"),
+    *("retries", "retry_on", "mem_factor", "mem_max", "time_factor", "time_max"),
 )
 # Other words for the same things, too unlike ours for a spelling check.
 _SYNONYMS = {
@@ -24,6 +27,7 @@ _SYNONYMS = {
     **dict.fromkeys(("cores", "ncpus", "num_cpus", "n_cpus", "threads"), "cpus"),
     **dict.fromkeys(("depends_on", "dependencies", "needs"), "after"),
     **dict.fromkeys(("env",), "environment"),
+    **dict.fromkeys(("retry", "max_retries", "attempts", "tries"), "retries"),
 }
 # Options that would say what a keyword of ours says, or what reflow decides: two places would contradict each other.
 _DECIDED_ELSEWHERE = {
@@ -95,6 +99,12 @@ def job_config(
     setup: Sequence[str],
     environment: Mapping[str, str] | None,
     template: str | None,
+    retries: int,
+    retry_on: RetryOn,
+    mem_factor: float,
+    mem_max: str | None,
+    time_factor: float,
+    time_max: str | None,
     scheduler_options: Mapping[str, Any],
 ) -> JobConfig:
     """Return what the decorator was told, checked; `TypeError` and `ValueError` name the task and the keyword."""
@@ -159,6 +169,12 @@ def job_config(
         setup=tuple(setup),
         environment=dict(variables),
         template=template,
+        retries=check_retries(task, retries),
+        retry_on=check_retry_on(task, retry_on, retries),
+        mem_factor=check_factor(task, "mem_factor", mem_factor),
+        mem_max=check_ceiling(task, "mem", mem, mem_max, parse_memory),
+        time_factor=check_factor(task, "time_factor", time_factor),
+        time_max=check_ceiling(task, "time", time, time_max, parse_time_limit),
     )
 
 

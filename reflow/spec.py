@@ -35,6 +35,16 @@ class JobConfig:
     environment: Mapping[str, str] = field(default_factory=dict)
     #: File name of a template to use instead of the executor's own; looked up in the template folders.
     template: str | None = None
+    #: How often an element that failed is tried again without a person. Lost nodes have a budget of their own.
+    retries: int = 0
+    #: Classes of failures and names of exceptions after which it is; None for those of `retrying.ABNORMAL`.
+    retry_on: tuple[str, ...] | None = None
+    #: By how much an attempt after OUT_OF_MEMORY asks for more memory, and at most how much it asks for.
+    mem_factor: float = 2.0
+    mem_max: str | None = None
+    #: The same for wall time after TIMEOUT.
+    time_factor: float = 2.0
+    time_max: str | None = None
 
 
 class Take(str, Enum):
@@ -133,6 +143,8 @@ class TaskPlan:
         """Read what `to_json` wrote."""
         config = dict(plan["config"])
         config["setup"] = tuple(config["setup"])
+        if config.get("retry_on") is not None:
+            config["retry_on"] = tuple(config["retry_on"])
         return cls(
             name=plan["name"],
             config=JobConfig(**config),

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import paths, rendering
+from ..amounts import parse_time_limit
 from ..errors import ConfigError, SchedulerError, SubmitRefused
 from ..indices import Indices
 from .base import After, Executor, Job, JobStatus, SlotKey, SlotStatus
 from .commands import clean_environment
 from .localqueue import LAUNCH_FAILURE, Condition, ConditionKind, JobHistory, LocalQueue, QueuedJob, QueueSettings
-from .localqueue.times import parse_time_limit
 from .slurm_words import checked_environment
 
 #: Templates are looked up in the executor's `template_dirs` under this name, unless the job names another.

@@ -169,6 +169,8 @@ class Report:
     signal: int | None = None
     #: When the attempt began, in final reports: a merge that sees only the final one still knows it.
     started_at: int | None = None
+    #: Names of the exception's class and of those it inherits from, separated by blanks; '' when nothing was raised.
+    exception: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,22 @@ class NewInstance:
     input_hash: str = ""
     #: A hit of the cache: the instance is created as SUCCESS with the output of that instance.
     cached_from: int | None = None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a later attempt asks of the scheduler in place of what its task says."""
+
+    #: None for the task's own.
+    mem: str | None = None
+    #: None for the task's own.
+    time: str | None = None
+    #: Nodes that it had better not get again, sorted.
+    exclude: tuple[str, ...] = ()
+
+
+#: What the first attempt asks for.
+TASKS_OWN = Resources()
 
 
 class WaveState(str, Enum):

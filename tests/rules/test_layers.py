@@ -24,6 +24,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors", "states", "clock", "indices", "paths", "suggest", "stores.records"),
     # Rules: pure, no input and no output.
     1: (
+        "amounts",
         "annotations",
         "arrays",
         "codec",
@@ -38,6 +39,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "parameters",
         "params",
         "plan",
+        "retry_options",
+        "retrying",
         "signature",
         "spec",
         "tags",

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reflow.amounts import format_duration, parse_time_limit
 from reflow.executors.base import JobStatus
 from reflow.executors.localqueue import Condition, ConditionKind, JobHistory, Outcome, QueuedJob, Strike
 from reflow.executors.localqueue import history as events
 from reflow.executors.localqueue.planning import Schedule
-from reflow.executors.localqueue.times import format_duration, parse_time_limit
 from reflow.indices import Indices
 
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...amounts import format_duration
 from ...executors.base import JobStatus
 from ...executors.localqueue import LAUNCH_FAILURE, JobHistory, Outcome, Standing, Try
-from ...executors.localqueue.times import format_duration
 from ...indices import Indices
 from .site import Site
 

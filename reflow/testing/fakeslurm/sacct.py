@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ...amounts import format_duration
 from ...executors.base import JobStatus
-from ...executors.localqueue.times import format_duration
 from ...indices import Indices
 from . import requests
 from .listing import Row, find_job, moment, rows, user_name

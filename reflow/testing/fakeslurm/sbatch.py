@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...amounts import parse_time_limit
 from ...errors import ReflowError
 from ...executors.base import JobStatus
 from ...executors.localqueue import ConditionKind, JobHistory, QueuedJob
-from ...executors.localqueue.times import parse_time_limit
 from . import requests
 from .listing import is_forgotten
 from .options import WrongOption, read_options, script_options

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from ...amounts import format_duration, parse_time_limit
 from ...executors.base import JobStatus
 from ...executors.localqueue import JobHistory, Strike, condition_values
-from ...executors.localqueue.times import format_duration, parse_time_limit
 from ...indices import Indices
 from . import requests
 from .listing import Row, find_job, is_forgotten, moment, recent_ids, rows, user_name

@@ -7,8 +7,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 
+from ...amounts import format_duration
 from ...executors.base import JobStatus
-from ...executors.localqueue.times import format_duration
 from ...indices import Indices
 from . import requests
 from .listing import Row, find_job, is_old, moment, recent_ids, rows, user_name

@@ -1,4 +1,4 @@
-"""Time limits as Slurm writes them."""
+"""Time limits and amounts of memory as Slurm writes them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 _DAYS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+)(?::(\d+))")
 _UNLIMITED = frozenset({"unlimited", "infinite", "0"})
+_MEMORY = re.compile(r"(\d+)([KMGT]?)", re.ASCII | re.IGNORECASE)
+_KIB = {"K": 1, "": 1024, "M": 1024, "G": 1024**2, "T": 1024**3}
 
 
 def parse_time_limit(text: str) -> int | None:
@@ -35,3 +37,22 @@ def format_duration(seconds: int | None) -> str:
     days, rest = divmod(seconds, 86_400)
     clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
     return f"{days}-{clock}" if days else clock
+
+
+def parse_memory(text: str) -> int | None:
+    """Return the KiB of ``4G``, ``500M`` or ``500`` (MiB); None for ``0``, which is all the memory of a node.
+
+    Raises `ValueError` on anything else.
+    """
+    match = _MEMORY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"'{text}' is not an amount of memory such as 4G or 500M")
+    return int(match[1]) * _KIB[match[2].upper()] or None
+
+
+def format_memory(kib: int) -> str:
+    """Return KiB in the largest unit that holds them exactly: ``6G``, ``6144001K``."""
+    for unit in ("T", "G", "M"):
+        if kib % _KIB[unit] == 0:
+            return f"{kib // _KIB[unit]}{unit}"
+    return f"{kib}K"
