@@ -10,11 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from .. import clock
 from ..states import FINAL, RANK, TaskState
-from . import moves, task_table
+from . import counting, moves, task_table
 from .connection import Database
 from .records import Report
 from .rows import chunks, marks, pack_hash, storable
@@ -25,22 +26,35 @@ from .spool import Published, Spool, decode, encode
 _BATCH_ENTRIES = 5_000
 _BATCH_BYTES = 32_000_000
 
-_UPDATE = """
+# The move of a report within its attempt, and of one that carries its instance into a later attempt. The conditions say
+# again what `_Row.takes` has found, so that it is SQL that lets nothing else through.
+_WITHIN = """
     UPDATE instances
-       SET state = {state}, attempt = :attempt, updated_at = :now,
-           wave = CASE WHEN attempt < :attempt THEN NULL ELSE wave END,
-           node = CASE WHEN attempt < :attempt THEN :node ELSE ifnull(:node, node) END,
-           started_at = CASE WHEN attempt < :attempt OR started_at IS NULL OR :started_at < started_at
-                             THEN :started_at ELSE started_at END,
+       SET state = {state}, updated_at = :now, node = ifnull(:node, node),
+           started_at = CASE WHEN started_at IS NULL OR :started_at < started_at THEN :started_at ELSE started_at END,
            finished_at = :finished_at, failure = :failure, exit_code = :exit_code, signal = :signal,
-           identity = ifnull(:identity, identity), output_hash = :output_hash, output = :output, error = :error
-     WHERE id = :instance AND {guard}
+           output_hash = :output_hash, output = :output, error = :error
+     WHERE id = :instance AND attempt = :attempt AND state IN {sources}
+"""
+_BEYOND = """
+    UPDATE instances
+       SET state = {state}, attempt = :attempt, updated_at = :now, wave = NULL, node = :node, started_at = :started_at,
+           finished_at = :finished_at, failure = :failure, exit_code = :exit_code, signal = :signal,
+           output_hash = :output_hash, output = :output, error = :error
+     WHERE id = :instance AND attempt < :attempt AND state IN {sources}
 """
 
+_REPORTED = (TaskState.PENDING, TaskState.RUNNING, *sorted(FINAL))
 _MERGE = {
-    state: _UPDATE.format(state=moves.CODES[state], guard=moves.guard(state))
-    for state in (TaskState.PENDING, TaskState.RUNNING, *sorted(FINAL))
+    (state, False): _WITHIN.format(state=moves.CODES[state], sources=moves.codes(moves.sources(state)))
+    for state in _REPORTED
+} | {
+    (state, True): _BEYOND.format(state=moves.CODES[state], sources=moves.codes(moves.RELEASABLE))
+    for state in _REPORTED
 }
+
+# Elements of chains learn their identity when they start. Apart from the move, because it touches an index.
+_IDENTITY = "UPDATE instances SET identity = :identity WHERE id = :instance AND identity IS NOT :identity"
 
 # A late RUNNING moves nothing, but may tell of an earlier start.
 _EARLIER_START = f"""
@@ -139,41 +153,120 @@ class Merger:
             self._spool.reject(name, "it names an instance that is not in the manifest")
 
 
+class _Row:
+    """An instance as the manifest has it, kept up to date while a batch is merged."""
+
+    __slots__ = ("attempt", "identity", "started_at", "state", "task")
+
+    def __init__(
+        self, task: int, state: int, attempt: int, started_at: int | None, identity: bytes | str | None
+    ) -> None:
+        self.task = task
+        self.state = state
+        self.attempt = attempt
+        self.started_at = started_at
+        self.identity = identity
+
+    def takes(self, report: Report) -> bool:
+        """Return whether the report moves it."""
+        if report.attempt == self.attempt:
+            return self.state in moves.WITHIN[report.state]
+        return report.attempt > self.attempt and self.state in moves.BEYOND
+
+
 def apply(connection: sqlite3.Connection, reports: Iterable[Report]) -> Merged:
     """Merge reports in the caller's transaction, and request the dispatches that follow from them."""
-    now = clock.now()
-    nodes = _Nodes(connection)
-    changed = 0
-    unknown: set[int] = set()
-    late: list[Report] = []
-    ended: list[int] = []
-    failed: list[int] = []
-    for change in _fold(reports):
-        report = change.winner
-        values = _values(change, nodes, now)
-        if connection.execute(_MERGE[report.state], values).rowcount == 1:
-            changed += 1
-            if report.state is TaskState.PENDING:
-                connection.execute(_RELEASED, _release_values(report, nodes))
-            if report.state is not TaskState.RUNNING:
-                ended.append(report.instance)
-            if report.state in (TaskState.FAILED, TaskState.CANCELLED):
-                failed.append(report.instance)
-        elif not _exists(connection, report.instance):
-            unknown.add(report.instance)
-            continue
-        else:
-            if change.running is not None:
-                connection.execute(_EARLIER_START, {**values, "started_at": change.running.at})
-            if report.state in FINAL and not _is_merged(connection, report):
-                late.append(report)
-        late.extend(change.others)
+    with counting.counted(connection) as tally:
+        batch = _Batch(connection, tally)
+        # By attempt, so that a release comes after the end that it competes with.
+        for _, changes in groupby(_fold(reports), key=lambda change: change.winner.attempt):
+            batch.merge(list(changes))
     connection.executemany(
         "INSERT OR IGNORE INTO remarks (instance, report) VALUES (?, ?)",
-        [(report.instance, encode([report]).decode("ascii")) for report in late],
+        [(report.instance, encode([report]).decode("ascii")) for report in batch.late],
     )
-    task_table.request_dispatch(connection, _tasks_of(connection, ended), _tasks_of(connection, failed))
-    return Merged(changed, frozenset(unknown), tuple(late))
+    task_table.request_dispatch(connection, batch.ended, batch.failed)
+    return Merged(batch.changed, frozenset(batch.unknown), tuple(batch.late))
+
+
+class _Batch:
+    """One pass over the reports of a transaction: read the rows they name, decide, write with few statements."""
+
+    def __init__(self, connection: sqlite3.Connection, tally: counting.Tally) -> None:
+        self.changed = 0
+        self.unknown: set[int] = set()
+        self.late: list[Report] = []
+        #: Tasks of which instances ended, and of which some failed.
+        self.ended: set[int] = set()
+        self.failed: set[int] = set()
+        self._connection = connection
+        self._tally = tally
+        self._nodes = _Nodes(connection)
+        self._rows: dict[int, _Row] = {}
+        self._now = clock.now()
+
+    def merge(self, changes: Sequence[_Change]) -> None:
+        """Merge the changes of one attempt number, in the order of their instances."""
+        self._read([change.winner.instance for change in changes])
+        moved: dict[tuple[TaskState, bool], list[dict[str, object]]] = {}
+        released: list[dict[str, object]] = []
+        identities: list[dict[str, object]] = []
+        overtaken: list[_Change] = []
+        for change in changes:
+            report = change.winner
+            row = self._rows.get(report.instance)
+            if row is None:
+                self.unknown.add(report.instance)
+                continue
+            self.late.extend(change.others)
+            if not row.takes(report):
+                overtaken.append(change)
+                continue
+            values = _values(change, self._nodes, self._now)
+            moved.setdefault((report.state, report.attempt > row.attempt), []).append(values)
+            if values["identity"] is not None and values["identity"] != row.identity:
+                identities.append(values)
+            if report.state is TaskState.PENDING:
+                released.append(_release_values(report, self._nodes))
+            self._count(row, report, values)
+        for (state, is_later), parameters in moved.items():
+            cursor = self._connection.executemany(_MERGE[state, is_later], parameters)
+            assert cursor.rowcount == len(parameters), "the guards of SQL and of `_Row.takes` are the same table"
+            self.changed += cursor.rowcount
+        self._connection.executemany(_IDENTITY, identities)
+        self._connection.executemany(_RELEASED, released)
+        for change in overtaken:
+            self._note_overtaken(change)
+
+    def _read(self, instances: Sequence[int]) -> None:
+        for piece in chunks([instance for instance in instances if instance not in self._rows]):
+            for key, *columns in self._connection.execute(
+                "SELECT id, task, state, attempt, started_at, identity FROM instances"
+                f" WHERE id IN ({marks(len(piece))})",
+                piece,
+            ):
+                self._rows[key] = _Row(*columns)
+
+    def _count(self, row: _Row, report: Report, values: Mapping[str, Any]) -> None:
+        state, started_at = moves.CODES[report.state], values["started_at"]
+        if report.attempt == row.attempt and row.started_at is not None:
+            started_at = row.started_at if started_at is None else min(started_at, row.started_at)
+        self._tally.add(row.task, row.state, -1)
+        self._tally.add(row.task, state)
+        self._tally.span(row.task, state, started_at, values["finished_at"])
+        row.state, row.attempt, row.started_at = state, report.attempt, started_at
+        if report.state is not TaskState.RUNNING:
+            self.ended.add(row.task)
+        if report.state in (TaskState.FAILED, TaskState.CANCELLED):
+            self.failed.add(row.task)
+
+    def _note_overtaken(self, change: _Change) -> None:
+        """Keep what a report says that moved nothing: an earlier start, or a second end."""
+        if change.running is not None:
+            values = _values(change, self._nodes, self._now)
+            self._connection.execute(_EARLIER_START, {**values, "started_at": change.running.at})
+        if change.winner.state in FINAL and not _is_merged(self._connection, change.winner):
+            self.late.append(change.winner)
 
 
 def move(connection: sqlite3.Connection, instance: int, state: TaskState, values: Mapping[str, Any]) -> bool:
@@ -275,10 +368,6 @@ def _text(text: str | None) -> str | None:
     return None if text is None else storable(text)
 
 
-def _exists(connection: sqlite3.Connection, instance: int) -> bool:
-    return connection.execute("SELECT 1 FROM instances WHERE id = ?", (instance,)).fetchone() is not None
-
-
 def _is_merged(connection: sqlite3.Connection, report: Report) -> bool:
     """Return whether a final report that changed nothing is the one that ended its attempt, once more."""
     state = moves.CODES[report.state]
@@ -298,16 +387,6 @@ def _is_merged(connection: sqlite3.Connection, report: Report) -> bool:
         },
     ).fetchone()
     return found is not None
-
-
-def _tasks_of(connection: sqlite3.Connection, instances: Sequence[int]) -> set[int]:
-    return {
-        task
-        for piece in chunks(instances)
-        for (task,) in connection.execute(
-            f"SELECT DISTINCT task FROM instances WHERE id IN ({marks(len(piece))})", piece
-        )
-    }
 
 
 class _Nodes:

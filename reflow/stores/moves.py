@@ -63,10 +63,8 @@ def rows() -> list[tuple[int, int, int]]:
     return sorted((CODES[old], CODES[new], next_) for old, new, next_ in within | beyond | retries)
 
 
-def guard(new: TaskState) -> str:
-    """Return the SQL condition under which a report of state `new` for attempt ``:attempt`` is merged."""
-    later = f"(attempt < :attempt AND state IN {codes(RELEASABLE)})"
-    same = sources(new)
-    if not same:
-        return later
-    return f"((attempt = :attempt AND state IN {codes(same)}) OR {later})"
+#: From these codes a report of a state is merged within the attempt, by state.
+WITHIN: dict[TaskState, frozenset[int]] = {new: frozenset(CODES[old] for old in sources(new)) for new in TaskState}
+
+#: From these codes a report of a later attempt is merged, whatever its state.
+BEYOND: frozenset[int] = frozenset(CODES[state] for state in RELEASABLE)

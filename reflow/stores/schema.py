@@ -19,6 +19,21 @@ APPLICATION_ID = 0x72666C77
 MIGRATIONS: dict[int, str] = {
     2: """
         ALTER TABLE instances ADD COLUMN output_file BLOB;
+        DROP INDEX instances_cache;
+        CREATE INDEX instances_cache ON instances (substr(identity, 1, 8)) WHERE identity IS NOT NULL;
+        CREATE TABLE bulk (
+            turn INTEGER PRIMARY KEY
+        );
+        DROP TRIGGER instance_added;
+        DROP TRIGGER instance_moved;
+        CREATE TRIGGER instance_moved AFTER UPDATE OF state ON instances WHEN NOT EXISTS (SELECT 1 FROM bulk) BEGIN
+            UPDATE counts SET instances = instances - 1 WHERE task = OLD.task AND state = OLD.state;
+            UPDATE counts
+               SET instances = instances + 1,
+                   started_at = min(ifnull(started_at, NEW.started_at), ifnull(NEW.started_at, started_at)),
+                   finished_at = max(ifnull(finished_at, NEW.finished_at), ifnull(NEW.finished_at, finished_at))
+             WHERE task = NEW.task AND state = NEW.state;
+        END;
     """,
 }
 

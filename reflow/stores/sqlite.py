@@ -16,7 +16,7 @@ from ..errors import UnknownRunError
 from ..indices import Indices
 from ..plan import RunSnapshot
 from ..states import FINAL, RunState, TaskState
-from . import cache, instance_table, merging, run_table, snapshots, task_table, wave_table
+from . import cache, counting, instance_table, merging, run_table, snapshots, task_table, wave_table
 from .base import EngineStore
 from .connection import Database, P, Query
 from .merging import Merger
@@ -303,6 +303,14 @@ class SqliteStore(EngineStore):
     def summarize(self, run_id: str) -> list[TaskSummary]:
         return self._read(task_table.summarize, run_id)
 
+    def miscounted(self) -> list[tuple[int, int, int, int]]:
+        """Return ``(task, state code, counted, really there)`` of every count that is wrong; scans all instances."""
+        return self._read(counting.miscounted)
+
+    def recount(self) -> None:
+        """Make every count right again."""
+        self._write(counting.recount)
+
     # Reports.
 
     def publish(self, reports: Sequence[Report]) -> None:
@@ -351,10 +359,11 @@ class SqliteStore(EngineStore):
         return self._read(snapshots.snapshot, run_id)
 
     def expand(self, run_id: str, task_name: str, instances: Iterable[NewInstance], width: int) -> None:
-        rows = list(instances)  # before the turn: the iterable may hash, and hashing has no place in a turn
+        # Before the turn: the iterable may hash, and hashing has no place in a turn.
+        rows = instance_table.PackedRows(instances)
         if len(rows) != width:
             raise ValueError(f"task '{task_name}' is {width} wide, but {len(rows)} instances were given")
-        self._write(instance_table.expand, run_id, task_name, rows, width)
+        self._write(instance_table.expand, run_id, task_name, rows)
 
     def fail_task(self, run_id: str, task_name: str, error_text: str) -> None:
         self._write(task_table.fail, run_id, task_name, error_text)

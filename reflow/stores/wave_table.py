@@ -15,7 +15,7 @@ from .. import clock
 from ..errors import ManifestError
 from ..indices import Indices
 from ..states import WAITING, RunState, TaskState
-from . import instance_table, moves, run_table, task_table
+from . import counting, instance_table, moves, run_table, task_table
 from .records import Failure, InFlight, SlotRow, WaveRecord, WaveState
 from .rows import SINGLETON, WAVE_QUERY, collect, spans, storable, to_wave, unpack_index
 
@@ -100,11 +100,15 @@ def record_submission(connection: sqlite3.Connection, wave: int, job_id: str) ->
     """Record the job id and make waiting instances SUBMITTED; False when all was cancelled meanwhile."""
     task, first, last = _span(connection, wave)
     connection.execute("UPDATE waves SET job_id = ?, state = ? WHERE id = ?", (job_id, WaveState.SUBMITTED.value, wave))
-    connection.execute(
-        f"UPDATE instances SET state = {_SUBMITTED}, updated_at = ?"
-        f" WHERE task = ? AND idx BETWEEN ? AND ? AND wave = ? AND state IN {_WAITING}",
-        (clock.now(), task, first, last, wave),
-    )
+    waiting = f"task = :task AND idx BETWEEN :first AND :last AND wave = :wave AND state IN {_WAITING}"
+    values = {"task": task, "first": first, "last": last, "wave": wave, "now": clock.now()}
+    with counting.counted(connection) as tally:
+        for state, number in connection.execute(
+            f"SELECT state, count(*) FROM instances WHERE {waiting} GROUP BY state", values
+        ):
+            tally.add(task, state, -number)
+            tally.add(task, _SUBMITTED, number)
+        connection.execute(f"UPDATE instances SET state = {_SUBMITTED}, updated_at = :now WHERE {waiting}", values)
     if run_table.status_of(connection, find(connection, wave).run_id) is RunState.CANCELLED:
         return False
     cancelled = moves.CODES[TaskState.CANCELLED]
