@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from . import codec
+from .attention import LOOK_SECONDS, Attention
 from .errors import UnknownRunError, UnknownTaskError
+from .failures import Commands
 from .flow import TaskSpec
 from .indices import Indices
+from .logs import InstanceLogs, Log, follow
 from .paths import RunFolder
 from .spec import RunSettings
 from .states import RunState, TaskState
-from .status import RunStatus, collect, counts_text
-from .stores.records import RunRecord, TaskInstanceRecord
+from .status import RunStatus, collect
+from .stores.records import RunRecord
 from .stores.sqlite import SqliteStore
 from .suggest import did_you_mean
-
-#: How often `wait` looks at the manifest, and how often, at first and at most, it asks the scheduler, in seconds.
-LOOK_SECONDS = 0.5
-ASK_SECONDS = (5.0, 60.0)
+from .wording import counts_text
 
 
 class Run:
@@ -56,15 +56,26 @@ class Run:
         found = self.current_status(task)
         if as_dict:
             return found.to_public_dict(errors=errors)
-        print("\n".join(found.lines(errors=errors)))
+        print("\n".join(line.text for line in found.lines(errors=errors)))
         return None
 
-    def current_status(self, task: str | None = None) -> RunStatus:
-        """Bring the manifest up to date with the workers and the scheduler, and read the status."""
+    def current_status(self, task: str | None = None, commands: Commands | None = None) -> RunStatus:
+        """Bring the manifest up to date with the workers and the scheduler, and read the status.
+
+        `commands` tells how the person who looks calls reflow.
+        """
         if task is not None:
             self._check_task(task)
         self.refresh()
-        return collect(self._store, self._record(), task)
+        return self.read_status(task, commands)
+
+    def read_status(self, task: str | None = None, commands: Commands | None = None) -> RunStatus:
+        """Read the status as the manifest has it, and bring nothing up to date."""
+        return collect(self._store, self._record(), task, self._settings, commands or Commands(self.run_id))
+
+    def attention(self) -> Attention:
+        """Return what keeps the run going while somebody watches it."""
+        return Attention(self._store, self.run_id, self.refresh)
 
     def refresh(self) -> None:
         """Merge what workers have reported, settle what they could not report, and dispatch what is due."""
@@ -116,27 +127,19 @@ class Run:
         more rarely.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause, longest = ASK_SECONDS
-        ask_at = time.monotonic() + pause
-        dispatch_at = 0.0
+        attention = self.attention()
         show: Callable[[], None] = _ProgressLine(self._store, self.run_id).show if progress else lambda: None
         while True:
-            self._store.merge()
+            state = attention.look()
             show()
-            state = self.state
             if state is not RunState.RUNNING:
                 if progress:
                     print(file=sys.stderr)
                 return state
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
+            left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0:
                 raise TimeoutError(f"run {self.run_id} is still {state} after {timeout} seconds")
-            if now >= ask_at or (now >= dispatch_at and self._store.dispatch_requested(self.run_id)):
-                self.refresh()
-                dispatch_at = time.monotonic() + ASK_SECONDS[0]  # a request stays while the scheduler takes no jobs
-                pause = min(pause * 1.5, longest)
-                ask_at = time.monotonic() + pause
-            time.sleep(LOOK_SECONDS)
+            time.sleep(min(LOOK_SECONDS, left))
 
     def results(self, task: str) -> Any:
         """Return the output of a singleton, or the list of an array's outputs in index order, as Python values.
@@ -155,36 +158,32 @@ class Run:
             raise UnknownTaskError(f"task '{task}' of run '{self.run_id}' has no result: `reflow status` tells why")
         return values[0]
 
-    def logs(self, task: str, index: int | None = None) -> str:
-        """Return what one instance printed in its newest attempt, and what failed before it could."""
-        return "\n".join(path.read_text(errors="replace").rstrip("\n") for path in self.log_files(task, index))
+    def logs(self, task: str, index: int | None = None, attempt: int | None = None) -> str:
+        """Return what one instance printed in its newest attempt or the one named, and what failed before it could."""
+        return "\n".join(log.text().rstrip("\n") for log in self.log_files(task, index, attempt))
 
-    def log_files(self, task: str, index: int | None = None) -> list[Path]:
-        """Return the files that have what one instance printed; the log of the whole wave when it has none."""
-        self._check_task(task)
+    def log_files(self, task: str, index: int | None = None, attempt: int | None = None) -> list[Log]:
+        """Return the files that have what one instance printed; the logs of its wave when it has none."""
+        logs = self._logs_of(task, index)
         self._store.merge()
-        instance = self._instance(task, index)
-        folder = RunFolder(self.run_dir, self.run_id)
-        own = folder.element_log(task, instance.array_index, instance.attempt)
-        if own.exists():
-            return [own]
-        waves = [wave for wave in self._store.list_waves(self.run_id) if wave.task_name == task]
-        logs = [folder.wave_log(wave.id, task) for wave in reversed(waves) if wave.job_id == instance.job_id]
-        return [log for log in logs if log.exists()]
+        return logs.find(attempt)
 
-    def _instance(self, task: str, index: int | None) -> TaskInstanceRecord:
-        instance = self._store.get_task_instance_record(self.run_id, task, index)
-        if instance is None:
-            width = self._store.count_task_instances(self.run_id, task)
-            if index is None and width:
-                raise UnknownTaskError(f"task '{task}' is an array: name an element, {task}[0] to {task}[{width - 1}]")
-            name = task if index is None else f"{task}[{index}]"
-            if not width:
-                raise UnknownTaskError(
-                    f"task '{task}' of run '{self.run_id}' has not started: `reflow status` tells why"
-                )
-            raise UnknownTaskError(f"run '{self.run_id}' has no instance {name}: '{task}' has {width} elements")
-        return instance
+    def why_no_log(self, task: str, index: int | None = None, attempt: int | None = None) -> str:
+        """Return why `log_files` finds none."""
+        return self._logs_of(task, index).why_none(attempt)
+
+    def follow(
+        self, task: str, index: int | None = None, attempt: int | None = None, *, tell: Callable[[str], None]
+    ) -> Iterator[str]:
+        """Yield what one instance prints until it has ended, through its retries unless an attempt is named.
+
+        `tell` gets the lines that are not the instance's own: that it waits, begins another attempt, has ended.
+        """
+        return follow(self._logs_of(task, index), self.attention(), attempt, tell=tell)
+
+    def _logs_of(self, task: str, index: int | None) -> InstanceLogs:
+        self._check_task(task)
+        return InstanceLogs(self._store, RunFolder(self.run_dir, self.run_id), task, index)
 
     def _record(self) -> RunRecord:
         record = self._store.get_run_record(self.run_id)

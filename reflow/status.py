@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from . import clock
-from .indices import Indices
-from .states import RANK, RunState, TaskState
-from .stores.base import EngineStore
+from .executors.base import SlotKey, SlotStatus
+from .failures import LAST_LINES, Commands, FailureCard, FailureGroup, group_alike, headline
+from .logs import InstanceLogs
+from .paths import RunFolder
+from .spec import RunSettings, TaskPlan
+from .states import RunState, TaskState
 from .stores.records import RunRecord, TaskInstanceRecord, TaskSummary
+from .stores.sqlite import SqliteStore
+from .waiting import Wait, find_waits
+from .wording import Line, Tone, counts_text, duration_text, shortened
 
 #: How many failed instances are read in full; of the others the indices are enough.
 MOST_FAILURES = 20
 
+#: How many failed instances are read in short, to see which of them fail alike.
+MOST_GROUPED = 20_000
+
+#: How many groups get a card with everything; of the others there is a line.
+MOST_CARDS = 5
+
 _BAR = 24
+# The end of a log that is read for its last lines, in bytes.
+_LOG_TAIL = 8_192
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,13 @@ class RunStatus:
     tasks: tuple[TaskSummary, ...]
     #: The first failed instances, by task and index, at most `MOST_FAILURES`.
     failures: tuple[TaskInstanceRecord, ...]
+    #: The failures by how they failed, with all that tells why.
+    cards: tuple[FailureCard, ...] = ()
+    #: Groups that have no card.
+    further: tuple[FailureGroup, ...] = ()
+    #: What a run that is not over waits for.
+    waits: tuple[Wait, ...] = ()
+    commands: Commands = field(default_factory=lambda: Commands("RUN_ID"))
 
     def to_public_dict(self, *, errors: bool = False) -> dict[str, Any]:
         """Return a JSON-safe dict; `errors` adds the error texts of the failed instances."""
@@ -33,29 +55,112 @@ class RunStatus:
             **self.run.to_public_dict(),
             "tasks": {task.task_name: _task_dict(task) for task in self.tasks},
             "failures": [_failure_dict(each, errors=errors) for each in self.failures],
+            "cards": [card.to_public_dict() for card in self.cards],
+            "waits": [wait.to_public_dict() for wait in self.waits],
         }
 
-    def lines(self, *, errors: bool = False) -> list[str]:
-        """Return the status as plain text lines."""
-        lines = [f"{self.run.run_id}  {self.run.status}"]
+    def lines(self, *, errors: bool = False) -> list[Line]:
+        """Return the status as lines of text."""
         width = max((len(task.task_name) for task in self.tasks), default=0)
-        lines += [f"  {task.task_name:<{width}}  {task_line(task, self.run.status)}" for task in self.tasks]
-        lines += [f"  {task.task_name}: {task.error}" for task in self.tasks if task.error]
-        for failure in self.failures:
-            lines.append(f"  {failure_line(failure)}")
-            if errors and failure.error_text:
-                lines += [f"    {line}" for line in failure.error_text.splitlines()]
-        unread = sum(task.counts.get(TaskState.FAILED, 0) for task in self.tasks) - len(self.failures)
+        return [
+            Line(f"{self.run.run_id}  {self.run.status}"),
+            *(Line(f"  {task.task_name:<{width}}  {task_line(task, self.run.status)}") for task in self.tasks),
+            *self.lines_below(errors=errors),
+        ]
+
+    def lines_below(self, *, errors: bool = False) -> list[Line]:
+        """Return what stands below the tasks' own lines: what the run waits for, and what failed and why."""
+        lines = [Line(f"  {task.task_name}: {task.error}", Tone.BAD) for task in self.tasks if task.error]
+        lines += [Line(f"  {wait.line.text}", wait.line.tone) for wait in self.waits]
+        for card in self.cards:
+            lines += card.lines(errors=errors)
+        lines += [Line(f"  {line.text}", line.tone) for line in map(headline, self.further)]
+        if self.further and not errors:
+            lines.append(Line(f"  all that is known of these: {self.commands.status('--errors')}", Tone.QUIET))
+        grouped = [*(card.group for card in self.cards), *self.further]
+        unread = sum(task.counts.get(TaskState.FAILED, 0) for task in self.tasks)
+        unread -= sum(len(group.indices) for group in grouped)
         if unread > 0:
-            lines.append(f"  ... and {unread} more failures")
+            lines.append(Line(f"  ... and {unread} more failures", Tone.BAD))
         return lines
 
 
-def collect(store: EngineStore, run: RunRecord, task: str | None = None) -> RunStatus:
-    """Read the status of a run, or of one of its tasks."""
+def collect(
+    store: SqliteStore,
+    run: RunRecord,
+    task: str | None,
+    settings: RunSettings | None,
+    commands: Commands,
+    *,
+    answer: Mapping[SlotKey, SlotStatus] | None = None,
+    most_cards: int = MOST_CARDS,
+) -> RunStatus:
+    """Read the status of a run, or of one of its tasks; `answer` is what the scheduler said last."""
     tasks = tuple(each for each in store.summarize(run.run_id) if task in (None, each.task_name))
-    failures = store.list_task_instance_records(run.run_id, task, {TaskState.FAILED}, limit=MOST_FAILURES)
-    return RunStatus(run, tasks, tuple(failures))
+    groups = group_alike(store.looks.failures(run.run_id, task, limit=MOST_GROUPED))
+    return RunStatus(
+        run,
+        tasks,
+        tuple(store.list_task_instance_records(run.run_id, task, {TaskState.FAILED}, limit=MOST_FAILURES)),
+        tuple(_card(store, group, settings, commands) for group in groups[:most_cards]),
+        tuple(groups[most_cards:]),
+        tuple(waits_of(store, run, tasks, answer or {})),
+        commands,
+    )
+
+
+def waits_of(
+    store: SqliteStore, run: RunRecord, tasks: Sequence[TaskSummary], answer: Mapping[SlotKey, SlotStatus]
+) -> list[Wait]:
+    """Return what a run that is not over waits for."""
+    if run.status is not RunState.RUNNING:
+        return []
+    specs = store.list_task_spec_records(run.run_id)
+    return find_waits(tasks, specs, store.list_waves(run.run_id), answer, now=clock.now())
+
+
+def _card(store: SqliteStore, group: FailureGroup, settings: RunSettings | None, commands: Commands) -> FailureCard:
+    example = store.looks.instance(group.first.instance)
+    assert example is not None, "a failed instance is not removed while its run is looked at"
+    spec = store.get_task_spec_record(example.run_id, example.task_name)
+    log, log_lines = _log_of(store, example, settings)
+    return FailureCard(
+        group=group,
+        example=example,
+        earlier=tuple(store.list_attempts(example.id)),
+        asked=_asked(spec.config) if spec and settings and settings.local_process is None else None,
+        log=log,
+        log_lines=log_lines,
+        commands=commands,
+    )
+
+
+def _asked(config: Mapping[str, Any]) -> Any:
+    return TaskPlan.from_json(config).config if "parameters" in config else None
+
+
+def _log_of(
+    store: SqliteStore, example: TaskInstanceRecord, settings: RunSettings | None
+) -> tuple[str | None, tuple[str, ...]]:
+    """Return the path of the example's log and its last lines, without the traceback that the error has anyhow."""
+    if settings is None:
+        return None, ()
+    folder = RunFolder(settings.run_dir, example.run_id)
+    found = InstanceLogs(store, folder, example.task_name, example.array_index).find()
+    for log in found:
+        text = _tail(log.path) if log.own else log.text()
+        for error in (example.error_text or "", "Traceback (most recent call last):"):
+            text = text.rpartition(error)[0] if error and error in text else text
+        lines = [line for line in text.splitlines() if line.strip()]
+        if lines:
+            return str(log.path), tuple(lines[-LAST_LINES:])
+    return (str(found[0].path) if found else None), ()
+
+
+def _tail(path: Path) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _LOG_TAIL))
+        return file.read().decode(errors="replace")
 
 
 def task_line(task: TaskSummary, run: RunState) -> str:
@@ -87,54 +192,6 @@ def remarks_text(task: TaskSummary) -> str:
         remarks.append(f"{task.cached} cached")
     remarks.append(duration_text(task.started_at, task.finished_at))
     return "  ".join(remark for remark in remarks if remark)
-
-
-def counts_text(counts: Mapping[TaskState, int]) -> str:
-    """Return the counts of all states but SUCCESS, in the order of a life."""
-    shown = sorted(
-        (state for state in counts if state is not TaskState.SUCCESS and counts[state]), key=RANK.__getitem__
-    )
-    return " ".join(f"{counts[state]} {state.lower()}" for state in shown)
-
-
-def duration_text(started_at: int | None, finished_at: int | None) -> str:
-    """Return how long something took, or takes until now; '' before it began."""
-    if started_at is None:
-        return ""
-    seconds = max(0, (finished_at or clock.now()) - started_at) / 1e6
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
-
-
-def shortened(indices: Indices, most: int = 60) -> str:
-    """Return the indices as ranges, cut at a comma when they are long."""
-    text = str(indices)
-    if len(text) <= most:
-        return text
-    return f"{text[:most].rpartition(',')[0]},... {len(indices)} in all"
-
-
-def failure_line(failure: TaskInstanceRecord) -> str:
-    """Return one line about a failed instance: which, why, where, and the last line of its error."""
-    name = failure.task_name if failure.array_index is None else f"{failure.task_name}[{failure.array_index}]"
-    how = [str(failure.failure or "FAILED")]
-    if failure.signal:
-        how.append(f"signal {failure.signal}")
-    if failure.exit_code:
-        how.append(f"exit code {failure.exit_code}")
-    if failure.node:
-        how.append(f"on {failure.node}")
-    if failure.attempt > 1:
-        how.append(f"attempt {failure.attempt}")
-    if failure.started_at and failure.finished_at:
-        how.append(
-            "after " + duration_text(clock.from_datetime(failure.started_at), clock.from_datetime(failure.finished_at))
-        )
-    last = (failure.error_text or "").strip().splitlines()[-1:]
-    return f"{name}: {', '.join(how)}" + (f": {last[0]}" if last else "")
 
 
 def _task_dict(task: TaskSummary) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ..errors import ReflowError, UnknownRunError
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..failures import Commands
     from ..run import Run
     from ..stores.sqlite import SqliteStore
     from ..workflow import Workflow
@@ -61,6 +62,14 @@ def open_run(workflow: Workflow | None, run_id: str, store_path: Path | None) ->
         path = store_path or SqliteStore.default_path(configuration(workflow))
         raise UnknownRunError(f"no run '{run_id}': there is no manifest {path}; name the right one with --store-path")
     return Run(run_id, store)
+
+
+def commands_for(run_id: str, store_path: Path | None) -> Commands:
+    """Return how this command line is called, for commands that find the same run in the same manifest."""
+    from ..failures import Commands
+
+    program = click.get_current_context().find_root().info_name or "reflow"
+    return Commands(run_id, program, ("--store-path", str(store_path)) if store_path else ())
 
 
 @contextmanager

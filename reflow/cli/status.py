@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .opening import open_run, store_path_option
+from .opening import commands_for, open_run, store_path_option
 
 if TYPE_CHECKING:
     from ..workflow import Workflow
@@ -25,7 +25,7 @@ def command(workflow: Workflow | None) -> click.Command:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     @store_path_option
     def status(run_id: str, task: str | None, errors: bool, as_json: bool, store_path: Path | None) -> int:
-        found = open_run(workflow, run_id, store_path).current_status(task)
+        found = open_run(workflow, run_id, store_path).current_status(task, commands_for(run_id, store_path))
         if as_json:
             click.echo(json.dumps(found.to_public_dict(errors=errors), indent=2, default=str))
         elif sys.stdout.isatty():
@@ -33,7 +33,7 @@ def command(workflow: Workflow | None) -> click.Command:
 
             show(found, errors=errors)
         else:
-            click.echo("\n".join(found.lines(errors=errors)))
+            click.echo("\n".join(line.text for line in found.lines(errors=errors)))
         return 0
 
     return status

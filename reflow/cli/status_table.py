@@ -1,6 +1,8 @@
-"""The status of a run on a terminal: a table with a bar for each task."""
+"""The status of a run on a terminal: a table with a bar for each task, and the same lines as in plain text."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.progress_bar import ProgressBar
@@ -8,35 +10,39 @@ from rich.table import Table
 from rich.text import Text
 
 from ..states import RunState, TaskState
-from ..status import RunStatus, failure_line, remarks_text, unexpanded_text
+from ..status import RunStatus, remarks_text, unexpanded_text
 from ..stores.records import TaskSummary
+from ..wording import Line, Tone
 
-_STYLES = {
+STATE_STYLES = {
     RunState.RUNNING: "bold cyan",
     RunState.SUCCESS: "bold green",
     RunState.FAILED: "bold red",
     RunState.CANCELLED: "bold yellow",
 }
+STYLES = {Tone.PLAIN: "", Tone.BAD: "red", Tone.QUIET: "dim", Tone.WARNING: "bold yellow"}
 
 
 def show(status: RunStatus, *, errors: bool) -> None:
     """Print the status on the terminal."""
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text.assemble(status.run.run_id, "  ", (str(status.run.status), _STYLES[status.run.status])))
+    console.print(Text.assemble(status.run.run_id, "  ", (str(status.run.status), STATE_STYLES[status.run.status])))
+    console.print(task_table(status.tasks, status.run.status))
+    for line in styled(status.lines_below(errors=errors)):
+        console.print(line)
+
+
+def task_table(tasks: Iterable[TaskSummary], run: RunState) -> Table:
+    """Return a row with a bar for each task."""
     table = Table(box=None, pad_edge=True, show_header=False)
-    for task in status.tasks:
-        table.add_row(*_row(task, status.run.status))
-    console.print(table)
-    for task in status.tasks:
-        if task.error:
-            console.print(Text(f"  {task.task_name}: {task.error}", style="red"))
-    for failure in status.failures:
-        console.print(Text(f"  {failure_line(failure)}", style="red"))
-        if errors and failure.error_text:
-            console.print(Text("\n".join(f"    {line}" for line in failure.error_text.splitlines())))
-    unread = sum(task.counts.get(TaskState.FAILED, 0) for task in status.tasks) - len(status.failures)
-    if unread > 0:
-        console.print(Text(f"  ... and {unread} more failures", style="red"))
+    for task in tasks:
+        table.add_row(*_row(task, run))
+    return table
+
+
+def styled(lines: Iterable[Line]) -> list[Text]:
+    """Return the lines as a terminal shows them."""
+    return [Text(line.text, style=STYLES[line.tone]) for line in lines]
 
 
 def _row(task: TaskSummary, run: RunState) -> tuple[Text | ProgressBar, ...]:

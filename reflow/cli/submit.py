@@ -82,7 +82,7 @@ class SubmitCommand(click.Command):
         if run.state is not RunState.FAILED:
             return 0
         # What the scheduler refuses for good has failed already, and she is still here to read why.
-        click.echo("\n".join(run.current_status().lines()), err=True)
+        click.echo("\n".join(line.text for line in run.current_status().lines()), err=True)
         return 1
 
 

@@ -263,6 +263,34 @@ class InFlight:
 
 
 @dataclass(frozen=True)
+class FailedInstance:
+    """A failed instance in short: as many as there are can be read to see which of them fail alike."""
+
+    instance: int
+    task_name: str
+    array_index: int | None
+    attempt: int
+    #: The class of the failure, as in `TaskInstanceRecord`.
+    failure: str | None
+    exit_code: int | None
+    signal: int | None
+    node: str | None
+    #: Microseconds since 1970 UTC.
+    finished_at: int | None
+    #: The last part of the error text: where it was raised, and what.
+    error: str
+
+
+@dataclass(frozen=True)
+class RunningInstance:
+    """An instance that runs, and since when (microseconds since 1970 UTC)."""
+
+    task_name: str
+    array_index: int | None
+    started_at: int
+
+
+@dataclass(frozen=True)
 class CachedResult:
     """A successful instance that may be used again."""
 

@@ -19,6 +19,7 @@ from ..states import FINAL, RunState, TaskState
 from . import cache, counting, instance_table, merging, run_table, snapshots, task_table, wave_table
 from .base import EngineStore
 from .connection import Database, P, Query
+from .looks import Looks
 from .merging import Merger
 from .records import (
     AttemptRecord,
@@ -66,6 +67,8 @@ class SqliteStore(EngineStore):
         self.spool = Spool(self.path)
         self._database = Database(self.path, readonly=readonly, publish_only=publish_only)
         self._merger = Merger(self._database, self.spool)
+        #: What a person is shown of single instances.
+        self.looks = Looks(self._database)
 
     @classmethod
     def for_run_dir(cls, run_dir: Path | str, readonly: bool = False) -> SqliteStore:

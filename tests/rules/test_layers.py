@@ -21,7 +21,7 @@ ROOT = Path(reflow.__file__).parent
 #: Every module, by layer; ``name.*`` stands for a package and all in it. The more exact pattern wins.
 LAYERS: dict[int, tuple[str, ...]] = {
     # Words.
-    0: ("errors", "states", "clock", "indices", "paths", "suggest", "stores.records"),
+    0: ("errors", "states", "clock", "indices", "paths", "suggest", "stores.records", "wording"),
     # Rules: pure, no input and no output.
     1: (
         "amounts",
@@ -31,6 +31,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "declarations",
         "declared",
         "declared_classes",
+        "failures",
         "flow",
         "graph",
         "identity",
@@ -51,7 +52,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # Engine.
     3: ("dispatch", "elements", "launch", "reconcile", "reuse", "signals", "worker"),
     # Facade.
-    4: ("local_run", "run", "status", "workflow"),
+    4: ("attention", "local_run", "logs", "run", "status", "waiting", "workflow"),
     # Edge.
     5: ("__init__", "__main__", "cli.*", "testing.*"),
 }
