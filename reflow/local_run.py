@@ -261,15 +261,19 @@ class _Processes:
     def _settle_death(
         self, worker: _Worker, wave: LocalWave, slots: Indices, pieces: deque[tuple[LocalWave, Indices]]
     ) -> int:
-        """Fail the element in which a worker process died, and give the rest of its piece to another."""
+        """Fail the element in which a worker process died; where several are silent, give each of them out alone.
+
+        Reports are published in batches, so the elements that were done just before the death are silent as well.
+        """
         code = worker.process.close()
         self._run.store.merge(wait=True)
         file = WaveFile(wave.path)
         silent = {each.instance: each for each in self._run.store.list_in_flight(self._run.run_id)}
         left = [(slot, record) for slot, record in file.records(slots) if record.instance in silent]
-        if not left:
+        if len(left) != 1:
+            pieces.extendleft((wave, Indices([slot])) for slot, _ in reversed(left))
             return 0
-        (_, culprit), rest = left[0], Indices(slot for slot, _ in left[1:])
+        ((_, culprit),) = left
         words = f"signal {-code}" if code < 0 else f"exit code {code}"
         self._run.store.apply(
             [
@@ -286,8 +290,6 @@ class _Processes:
                 )
             ]
         )
-        if rest:
-            pieces.appendleft((wave, rest))
         return 1
 
 

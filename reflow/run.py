@@ -18,7 +18,7 @@ from .logs import InstanceLogs, Log, follow
 from .paths import RunFolder
 from .spec import RunSettings
 from .states import RunState, TaskState
-from .status import RunStatus, collect
+from .status import ALL_CARDS, MOST_CARDS, RunStatus, collect
 from .stores.records import RunRecord
 from .stores.sqlite import SqliteStore
 from .suggest import did_you_mean
@@ -53,13 +53,15 @@ class Run:
 
         `task` limits it to one task; `errors` adds the error texts.
         """
-        found = self.current_status(task)
+        found = self.current_status(task, most_cards=ALL_CARDS if errors or as_dict else MOST_CARDS)
         if as_dict:
             return found.to_public_dict(errors=errors)
         print("\n".join(line.text for line in found.lines(errors=errors)))
         return None
 
-    def current_status(self, task: str | None = None, commands: Commands | None = None) -> RunStatus:
+    def current_status(
+        self, task: str | None = None, commands: Commands | None = None, *, most_cards: int = MOST_CARDS
+    ) -> RunStatus:
         """Bring the manifest up to date with the workers and the scheduler, and read the status.
 
         `commands` tells how the person who looks calls reflow.
@@ -67,11 +69,14 @@ class Run:
         if task is not None:
             self._check_task(task)
         self.refresh()
-        return self.read_status(task, commands)
-
-    def read_status(self, task: str | None = None, commands: Commands | None = None) -> RunStatus:
-        """Read the status as the manifest has it, and bring nothing up to date."""
-        return collect(self._store, self._record(), task, self._settings, commands or Commands(self.run_id))
+        return collect(
+            self._store,
+            self._record(),
+            task,
+            self._settings,
+            commands or Commands(self.run_id),
+            most_cards=most_cards,
+        )
 
     def attention(self) -> Attention:
         """Return what keeps the run going while somebody watches it."""

@@ -28,6 +28,9 @@ MOST_GROUPED = 20_000
 #: How many groups get a card with everything; of the others there is a line.
 MOST_CARDS = 5
 
+#: How many get one where all is asked for.
+ALL_CARDS = 100
+
 _BAR = 24
 # The end of a log that is read for its last lines, in bytes.
 _LOG_TAIL = 8_192

@@ -25,7 +25,11 @@ def command(workflow: Workflow | None) -> click.Command:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     @store_path_option
     def status(run_id: str, task: str | None, errors: bool, as_json: bool, store_path: Path | None) -> int:
-        found = open_run(workflow, run_id, store_path).current_status(task, commands_for(run_id, store_path))
+        from ..status import ALL_CARDS, MOST_CARDS
+
+        found = open_run(workflow, run_id, store_path).current_status(
+            task, commands_for(run_id, store_path), most_cards=ALL_CARDS if errors or as_json else MOST_CARDS
+        )
         if as_json:
             click.echo(json.dumps(found.to_public_dict(errors=errors), indent=2, default=str))
         elif sys.stdout.isatty():

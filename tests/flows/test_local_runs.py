@@ -83,6 +83,26 @@ def test_a_worker_process_that_dies_fails_its_element_alone(tmp_path, store):
     assert (failed.state, failed.signal) == (TaskState.FAILED, signal.SIGKILL)
 
 
+def test_elements_that_were_done_just_before_their_worker_died_are_not_blamed(tmp_path, store):
+    # Wide enough for pieces of several elements; results are published in batches, so the neighbours were lost too.
+    workflow = Workflow("deadly")
+
+    @workflow.job()
+    def numbers() -> list[int]:
+        return list(range(160))
+
+    @workflow.array_job()
+    def die(number: Annotated[int, Result("numbers")]) -> int:
+        if number == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    run = workflow.run_local(tmp_path, store=store, max_workers=2, on_error="continue")
+    (task,) = [each for each in store.summarize(run.run_id) if each.task_name == "die"]
+    assert str(task.failed) == "7"
+    assert run.results("die") == [number for number in range(160) if number != 7]
+
+
 def test_a_changed_item_recomputes_that_element_alone(tmp_path, store, max_workers):
     survey().run_local(tmp_path, store=store, max_workers=max_workers, size=4)
     again = survey().run_local(tmp_path, store=store, max_workers=max_workers, size=5)
