@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 
-from .errors import ManifestError, UnknownRunError
+from .errors import ManifestError, ReflowError, UnknownRunError
 from .states import RunState
 from .stores.sqlite import SqliteStore
 
@@ -51,6 +53,35 @@ class Attention:
         else:
             self._bad_since = None
         return self._state
+
+    @contextmanager
+    def from_aside(self) -> Iterator[Callable[[], None]]:
+        """Attend the run from another thread for a ``with`` block, because a busy scheduler answers after a minute.
+
+        Yields what raises the error that ended the thread, if one did.
+        """
+        stop, failed = Event(), list[Exception]()
+
+        def attend() -> None:
+            try:
+                while self.look() is RunState.RUNNING and not stop.wait(LOOK_SECONDS):
+                    pass
+            except (ReflowError, OSError) as error:
+                failed.append(error)
+
+        def check() -> None:
+            if failed:
+                raise failed[0]
+
+        # A daemon: who stops watching does not wait for the scheduler. What a dispatch cut off half-way leaves
+        # behind is what one that is killed leaves, and others go on from there.
+        thread = Thread(target=attend, name="attention", daemon=True)
+        thread.start()
+        try:
+            yield check
+        finally:
+            stop.set()
+            thread.join(LOOK_SECONDS)
 
     def _look(self) -> RunState:
         self._store.merge()

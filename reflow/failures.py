@@ -63,6 +63,10 @@ class Commands:
         """Return the command that shows the run."""
         return self._command("status", self.run_id, *words)
 
+    def watch(self) -> str:
+        """Return the command that watches the run."""
+        return self._command("watch", self.run_id)
+
     def _command(self, *words: str) -> str:
         return f"{self.program} {shlex.join([*words, *self.options])}"
 

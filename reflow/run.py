@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import codec
 from .attention import LOOK_SECONDS, Attention
@@ -23,6 +23,10 @@ from .stores.records import RunRecord
 from .stores.sqlite import SqliteStore
 from .suggest import did_you_mean
 from .wording import counts_text
+
+if TYPE_CHECKING:
+    from .executors.base import SlotKey, SlotStatus
+    from .watching import Watcher
 
 
 class Run:
@@ -69,14 +73,32 @@ class Run:
         if task is not None:
             self._check_task(task)
         self.refresh()
+        return self.read_status(task, commands, most_cards=most_cards)
+
+    def read_status(
+        self, task: str | None = None, commands: Commands | None = None, *, most_cards: int = MOST_CARDS
+    ) -> RunStatus:
+        """Read the status as the manifest has it, and bring nothing up to date."""
+        commands = commands or Commands(self.run_id)
         return collect(
             self._store,
             self._record(),
             task,
             self._settings,
-            commands or Commands(self.run_id),
+            commands,
+            answer=self._last_answer(),
             most_cards=most_cards,
         )
+
+    def watcher(self) -> Watcher:
+        """Return what takes looks at this run."""
+        from .watching import Watcher
+
+        return Watcher(self._store, self.run_id, self._last_answer)
+
+    def _last_answer(self) -> Mapping[SlotKey, SlotStatus]:
+        """Return what the scheduler said when somebody asked it last about this run; asks nobody."""
+        return {}
 
     def attention(self) -> Attention:
         """Return what keeps the run going while somebody watches it."""

@@ -52,7 +52,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # Engine.
     3: ("dispatch", "elements", "launch", "reconcile", "reuse", "signals", "worker"),
     # Facade.
-    4: ("attention", "local_run", "logs", "run", "status", "waiting", "workflow"),
+    4: ("attention", "local_run", "logs", "run", "status", "waiting", "watching", "workflow"),
     # Edge.
     5: ("__init__", "__main__", "cli.*", "testing.*"),
 }
