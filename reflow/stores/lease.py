@@ -196,10 +196,13 @@ class _Owner:
         return f"{self.host} {self.process} {self.start} {self.kernel} {self.over_at:.6f}"
 
     def is_dead_here(self) -> bool:
-        """Whether it was a process of this kernel, and of this container, that is gone. Elsewhere only time can tell."""
+        """Whether it was a process of this kernel and container that is gone. Elsewhere only time can tell."""
         if _UNKNOWN in self.kernel or self.kernel != _kernel():
             return False
-        return not _is_alive(self.process) or _start_of(self.process) not in (self.start, _UNKNOWN)
+        if not _is_alive(self.process):
+            return True
+        start = _start_of(self.process)
+        return start != _UNKNOWN and start != self.start
 
 
 def _is_alive(process: int) -> bool:
@@ -213,12 +216,14 @@ def _is_alive(process: int) -> bool:
 
 
 def _start_of(process: int) -> str:
+    """Return when a process began; '' for one that has died and was not waited for, which still takes signals."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return _UNKNOWN
-    # The second field is the command in brackets and may hold blanks; the start is field 22.
-    return status.rpartition(")")[2].split()[19]
+    # The second field is the command in brackets and may hold blanks; the state is field 3, the start field 22.
+    fields = status.rpartition(")")[2].split()
+    return "" if fields[0] in ("Z", "X") else fields[19]
 
 
 def _kernel() -> str:

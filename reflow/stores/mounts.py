@@ -30,7 +30,7 @@ def mount_of(folder: Path) -> Mount | None:
 
 
 def problem_of(folder: Path) -> str:
-    """Return why locks in `folder` cannot be relied on between hosts, as a clause; '' when nothing speaks against it."""
+    """Return why locks in `folder` do not hold between hosts, as a clause; '' when nothing speaks against it."""
     mount = mount_of(folder)
     return judge(mount) if mount is not None else ""
 
@@ -95,8 +95,8 @@ def telling_options(mount: Mount) -> tuple[str, ...]:
 
 
 _TELLING = frozenset(
-    "ro rw vers nolock lock local_lock nocto noac ac actimeo acdirmin acdirmax lookupcache sync soft hard flock "
-    "localflock nobrl cache".split()
+    {"ro", "rw", "vers", "lock", "nolock", "local_lock", "flock", "localflock", "nobrl", "cto", "nocto", "ac", "noac"}
+    | {"actimeo", "acdirmin", "acdirmax", "lookupcache", "sync", "soft", "hard", "cache"}
 )
 
 

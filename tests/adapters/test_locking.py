@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -230,6 +231,15 @@ def test_a_lease_of_another_host_is_respected_until_its_lifetime_is_over(tmp_pat
     assert "host elsewhere" in lease.holder()
     give_away(path, f"elsewhere 1 1 boot/pid:[1] {time.time() - 1}")
     assert lease.try_acquire()
+
+
+def test_an_owner_that_died_and_was_not_waited_for_is_dead(tmp_path, hold_elsewhere):
+    """In a container without an init nobody waits for it, and its process number goes on taking signals."""
+    path = tmp_path / "lease"
+    holder = hold_elsewhere("lease", path)
+    os.kill(holder.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+    assert Lease(path).try_acquire()
 
 
 def test_a_host_of_the_same_name_is_another_host(tmp_path):
