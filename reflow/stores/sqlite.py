@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,16 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from .. import clock, codec, paths
-from ..errors import UnknownRunError
+from .. import codec, paths
 from ..indices import Indices
 from ..plan import RunSnapshot
 from ..states import FINAL, RunState, TaskState
 from . import cache, counting, instance_table, merging, run_table, snapshots, task_table, wave_table
-from .base import EngineStore
-from .connection import Database, P, Query
-from .looks import Looks
-from .merging import Merger
+from .connection import P, Query
 from .records import (
     AttemptRecord,
     CachedResult,
@@ -35,8 +30,8 @@ from .records import (
     WaveRecord,
     WaveState,
 )
-from .rows import pack_index, storable, to_instance
-from .spool import Spool
+from .rows import pack_index, to_instance
+from .sqlite_rows import SqliteRows
 
 _log = logging.getLogger("reflow")
 
@@ -54,21 +49,13 @@ class StoreConfig(Protocol):
         """Where the manifest is, None for the user's cache folder."""
 
 
-class SqliteStore(EngineStore):
+class SqliteStore(SqliteRows):
     """The manifest at `path`. Opens it at the first use; several threads may share one store.
 
     With `readonly` it never writes and never creates, and is correct while others write. `publish_only` chooses, when
     the manifest is created, that workers only publish and one process at a time merges under a lease: what reflow
     chooses by itself where locks between hosts cannot be relied on.
     """
-
-    def __init__(self, path: Path | str, readonly: bool = False, *, publish_only: bool = False) -> None:
-        self.path = Path(path).expanduser().absolute()
-        self.spool = Spool(self.path)
-        self._database = Database(self.path, readonly=readonly, publish_only=publish_only)
-        self._merger = Merger(self._database, self.spool)
-        #: What a person is shown of single instances.
-        self.looks = Looks(self._database)
 
     @classmethod
     def for_run_dir(cls, run_dir: Path | str, readonly: bool = False) -> SqliteStore:
@@ -86,16 +73,6 @@ class SqliteStore(EngineStore):
         """Return the store at `default_path`."""
         return cls(cls.default_path(config), readonly)
 
-    @property
-    def readonly(self) -> bool:
-        """Whether this store never writes."""
-        return self._database.readonly
-
-    @property
-    def publish_only(self) -> bool:
-        """Whether workers must publish and leave the manifest alone."""
-        return self._database.publish_only
-
     def __enter__(self) -> SqliteStore:
         return self
 
@@ -103,152 +80,6 @@ class SqliteStore(EngineStore):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def init(self) -> None:
-        self._database.create()
-
-    def close(self) -> None:
-        self._database.close()
-
-    # Rows, for callers.
-
-    def insert_run(self, run_id: str, graph_name: str, user_id: str, parameters: Mapping[str, Any]) -> None:
-        self._write(
-            run_table.insert,
-            run_id,
-            graph_name,
-            user_id,
-            created_at=clock.now(),
-            status=RunState.RUNNING,
-            parameters=codec.dumps(dict(parameters)),
-            settings={},
-        )
-
-    def get_run(self, run_id: str) -> dict[str, Any] | None:
-        record = self.get_run_record(run_id)
-        return record.to_public_dict() if record else None
-
-    def get_run_parameters(self, run_id: str) -> dict[str, Any]:
-        record = self.get_run_record(run_id)
-        if record is None:
-            raise UnknownRunError(
-                f"no run '{run_id}' is in the manifest '{self.path}'; `reflow runs` lists those that are"
-            )
-        return dict(record.parameters)
-
-    def update_run_status(self, run_id: str, status: RunState) -> None:
-        self._write(run_table.set_status, run_id, status)
-
-    def list_runs(
-        self,
-        graph_name: str | None = None,
-        user_id: str | None = None,
-        *,
-        limit: int | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        status: RunState | None = None,
-    ) -> list[dict[str, Any]]:
-        records = self.list_run_records(graph_name, user_id, limit=limit, since=since, until=until, status=status)
-        return [record.to_public_dict() for record in records]
-
-    def insert_task_spec(
-        self,
-        run_id: str,
-        task_name: str,
-        is_array: bool,
-        config_json: str | Mapping[str, Any],
-        dependencies: Sequence[str],
-    ) -> None:
-        config = json.loads(config_json) if isinstance(config_json, str) else config_json
-        if not isinstance(config, Mapping):
-            raise ValueError(f"the configuration of task '{task_name}' is {config!r}; give a JSON object")
-        self._write(task_table.put_spec, TaskSpecRecord(run_id, task_name, is_array, config, tuple(dependencies)))
-
-    def list_task_dependencies(self, run_id: str, task_name: str) -> list[str]:
-        return self._read(task_table.list_dependencies, run_id, task_name)
-
-    def insert_task_instance(
-        self,
-        run_id: str,
-        task_name: str,
-        array_index: int | None,
-        state: TaskState,
-        input_payload: Any,
-        identity: str = "",
-        input_hash: str = "",
-    ) -> int:
-        text = None if input_payload is None else storable(codec.dumps(input_payload))
-        return self._write(instance_table.insert, run_id, task_name, array_index, state, text, identity, input_hash)
-
-    def get_task_instance(self, run_id: str, task_name: str, array_index: int | None) -> dict[str, Any] | None:
-        record = self.get_task_instance_record(run_id, task_name, array_index)
-        return _instance_dict(record) if record else None
-
-    def list_task_instances(
-        self, run_id: str, task_name: str | None = None, states: Collection[TaskState] | None = None
-    ) -> list[dict[str, Any]]:
-        return [_instance_dict(record) for record in self.list_task_instance_records(run_id, task_name, states)]
-
-    def count_task_instances(self, run_id: str, task_name: str) -> int:
-        return self._read(task_table.count_of, run_id, task_name)
-
-    def get_singleton_output(self, run_id: str, task_name: str) -> Any:
-        found = self._read(instance_table.output_of, run_id, task_name, None)
-        return codec.loads(found[0]) if found else None
-
-    def get_array_outputs(self, run_id: str, task_name: str) -> list[Any]:
-        found = self._read(instance_table.outputs, run_id, task_name)
-        return [codec.loads(output) for index, output, _ in found if index != pack_index(None)]
-
-    def get_output_hash(self, run_id: str, task_name: str, array_index: int | None = None) -> str:
-        found = self._read(instance_table.output_of, run_id, task_name, array_index)
-        return found[1] if found else ""
-
-    def get_all_output_hashes(self, run_id: str, task_name: str) -> list[str]:
-        return [output_hash for _, _, output_hash in self._read(instance_table.outputs, run_id, task_name)]
-
-    def dependency_is_satisfied(self, run_id: str, task_name: str) -> bool:
-        return self._read(task_table.is_satisfied, run_id, task_name)
-
-    def update_task_submitted(
-        self, run_id: str, task_name: str, job_id: str, *, indices: Iterable[int] | None = None
-    ) -> None:
-        chosen = None if indices is None else Indices(indices)
-        self._write(wave_table.submit_by_hand, run_id, task_name, job_id, chosen)
-
-    def update_task_running(self, instance_id: int) -> None:
-        self._move(instance_id, TaskState.RUNNING)
-
-    def update_task_success(self, instance_id: int, output: Any, output_hash: str = "") -> None:
-        self._move(instance_id, TaskState.SUCCESS, output=codec.dumps(output), output_hash=output_hash)
-
-    def update_task_failed(self, instance_id: int, error_text: str) -> None:
-        self._move(instance_id, TaskState.FAILED, error=error_text)
-
-    def update_task_cancelled(self, instance_id: int) -> None:
-        self._move(instance_id, TaskState.CANCELLED)
-
-    def mark_for_retry(self, instance_id: int) -> None:
-        if not self._write(instance_table.retry_one, instance_id):
-            _log_refused(instance_id, TaskState.RETRYING)
-
-    def find_cached(self, task_name: str, identity: str) -> dict[str, Any] | None:
-        record = self.find_cached_record(task_name, identity)
-        return _instance_dict(record) if record else None
-
-    def find_cached_record(self, task_name: str, identity: str) -> TaskInstanceRecord | None:
-        """Return the most recent successful instance with that identity over all runs, or None; '' finds none."""
-        return self._read(cache.find, task_name, identity)
-
-    def task_state_summary(self, run_id: str) -> dict[str, dict[str, int]]:
-        return self._read(task_table.state_summary, run_id)
-
-    def fail_pending_tasks(
-        self, run_id: str, task_name: str, error_text: str, indices: Iterable[int] | None = None
-    ) -> int:
-        chosen = None if indices is None else Indices(indices)
-        return self._write(instance_table.fail_pending, run_id, task_name, error_text, chosen)
 
     # Records, for the engine and the command line.
 
@@ -430,26 +261,8 @@ class SqliteStore(EngineStore):
     def retry(self, run_id: str, task_name: str | None = None, indices: Indices | None = None) -> int:
         return self._merge_and(instance_table.retry, run_id, task_name, indices)
 
-    def _read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._database.read(query, *args, **kwargs)
-
-    def _write(self, change: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._database.write(change, *args, **kwargs)
-
     def _merge_and(self, change: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a change that overrules workers, after what they have published: a published result is never lost."""
         with self._database.holding():
             self._merger.merge_held()
             return self._database.transaction(change, *args, **kwargs)
-
-    def _move(self, instance: int, state: TaskState, **values: Any) -> None:
-        if not self._write(merging.move, instance, state, values):
-            _log_refused(instance, state)
-
-
-def _instance_dict(record: TaskInstanceRecord) -> dict[str, Any]:
-    return {**record.to_public_dict(), "state": record.state}
-
-
-def _log_refused(instance: int, state: TaskState) -> None:
-    _log.info("instance %d did not become %s: the table of moves forbids it, or it is unknown", instance, state)
