@@ -8,6 +8,7 @@ because a function can tell them apart. All NaN are one value.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -19,7 +20,7 @@ from .errors import CodecError
 _UNORDERED = ("dict", "set", "frozenset")
 
 # Where one of these occurs in a JSON text, the same value could also be spelled otherwise.
-_SPELLINGS = "{[\\"
+_SPELLINGS = re.compile(r"[{\[\\]")
 
 # surrogatepass, because a foreign JSON text may hold half a surrogate pair.
 _writer = json.JSONEncoder(ensure_ascii=False, sort_keys=True, check_circular=False, separators=(",", ":"))
@@ -36,7 +37,7 @@ def hash_value(text: str, fingerprint: Callable[[str], str] | None = None) -> st
     With `fingerprint`, each path inside counts as its text and as what `fingerprint` returns for it: size and time of
     change of the file, or its content. `CodecError` if the text is no JSON.
     """
-    if not any(mark in text for mark in _SPELLINGS):
+    if _SPELLINGS.search(text) is None:
         return sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()
     try:
         return sha256(_spell(_ordered(json.loads(text), fingerprint))).hexdigest()
@@ -70,6 +71,45 @@ def identity(
     ):
         return ""
     return sha256(_spell(["identity", task_name, version, code, input_hash, upstreams])).hexdigest()
+
+
+def identities(
+    task_name: str,
+    version: str,
+    code: str,
+    input_hash: str,
+    upstream_hashes: Mapping[str, str | Sequence[str]],
+    varying: Sequence[str],
+) -> Callable[[Sequence[str]], str]:
+    """Return a function from the hashes of the `varying` parameters, in that order, to the `identity` of an element.
+
+    What the elements have in common is spelled once: a third of the time for each.
+    """
+    places = {parameter: f"{number:064d}" for number, parameter in enumerate(varying)}
+    while any(place in f"{task_name}{version}{code}{input_hash}{upstream_hashes}" for place in places.values()):
+        places = {parameter: f"-{place}" for parameter, place in places.items()}
+
+    def one(hashes: Sequence[str]) -> str:
+        upstreams = {**upstream_hashes, **dict(zip(varying, hashes, strict=True))}
+        return identity(task_name, version, code, input_hash, upstreams)
+
+    if not one(list(places.values())):
+        return lambda hashes: ""
+    common = {**upstream_hashes, **places}
+    text = _spell(["identity", task_name, version, code, input_hash, common]).decode("utf-8", "surrogatepass")
+    # Sorted by name, as the spelling is.
+    order = sorted(range(len(varying)), key=lambda number: varying[number])
+    pieces = re.split("|".join(places.values()), text) if places else [text]
+
+    def quick(hashes: Sequence[str]) -> str:
+        spelled = pieces[0]
+        for piece, number in zip(pieces[1:], order, strict=True):
+            if not hashes[number].isalnum():  # '' or no hash of ours, which the spelling may have to escape
+                return one(hashes)
+            spelled += hashes[number] + piece
+        return sha256(spelled.encode("utf-8", "surrogatepass")).hexdigest()
+
+    return quick
 
 
 def _spell(value: Any) -> bytes:

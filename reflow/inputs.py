@@ -21,7 +21,7 @@ class UnequalWidths(ReflowError):
     """The inputs that set the width of an array have different lengths."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Value:
     """One encoded value and the hash that stands for it in an identity."""
 
@@ -89,6 +89,15 @@ def instance_identity(plan: TaskPlan, input_hash: str, upstream_hashes: Mapping[
     if not plan.config.cache or not plan.code:
         return ""
     return identity.identity(plan.name, plan.config.version, plan.code, input_hash, upstream_hashes)
+
+
+def element_identities(
+    plan: TaskPlan, input_hash: str, shared_hashes: Mapping[str, str], varying: Sequence[str]
+) -> Callable[[Sequence[str]], str]:
+    """Return a function from the hashes of an element's `varying` parameters to its `instance_identity`."""
+    if not plan.config.cache or not plan.code:
+        return lambda hashes: ""
+    return identity.identities(plan.name, plan.config.version, plan.code, input_hash, shared_hashes, varying)
 
 
 def _as_list(steps: Sequence[Step], outputs: Outputs) -> Value:

@@ -21,7 +21,7 @@ from .reuse import Reuse
 from .spec import Delivery, RunSettings, TaskPlan
 from .stores.base import EngineStore
 from .stores.records import NewInstance, WaveRecord
-from .waves import SlotRecord, WaveHeader, write_wave
+from .waves import WaveHeader, slot_text, write_wave
 
 _log = logging.getLogger("reflow")
 
@@ -77,16 +77,33 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
     except inputs.UnequalWidths as error:
         run.store.fail_task(run.run_id, plan.name, str(error))
         return
-    instances = [
-        NewInstance(
-            index,
-            _own_inputs(elements, index),
-            _element_identity(plan, input_hash, shared_hashes, elements, outputs, index),
-            input_hash,
-        )
-        for index in range(width)
-    ]
+    instances = list(_elements(plan, input_hash, shared_hashes, elements, outputs, width))
     run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), width)
+
+
+def _elements(
+    plan: TaskPlan,
+    input_hash: str,
+    shared_hashes: Mapping[str, str],
+    elements: Mapping[str, list[Value]],
+    outputs: Outputs,
+    width: int,
+) -> Iterator[NewInstance]:
+    """Yield the rows of an array, with the identity '' where a parent element has no result: its worker will know."""
+    chained = [(each.parameter, each.steps[0].task) for each in plan.results if each.delivery is Delivery.CHAIN]
+    parents = [outputs[task] for _, task in chained]
+    values = list(elements.values())
+    varying = [*elements, *(parameter for parameter, _ in chained)]
+    identity_of = inputs.element_identities(plan, input_hash, shared_hashes, varying)
+    # The texts of the element's own inputs are joined to one object without being decoded.
+    names = [f"{',' if number else '{'}{json.dumps(parameter)}:" for number, parameter in enumerate(elements)]
+    for index in range(width):
+        own = [each[index] for each in values]
+        hashes = [value.hash for value in own]
+        for parent in parents:
+            hashes.append(parent[index].hash if index in parent else "")
+        text = "".join(f"{name}{value.text}" for name, value in zip(names, own, strict=True))
+        yield NewInstance(index, f"{text}}}" if own else None, identity_of(hashes), input_hash)
 
 
 def _upstream_tasks(plan: TaskPlan) -> list[str]:
@@ -98,33 +115,6 @@ def _outputs(run: ActiveRun, tasks: list[str]) -> Outputs:
         task: {index: Value(text, digest) for index, text, digest in run.store.outputs(run.run_id, task)}
         for task in tasks
     }
-
-
-def _own_inputs(elements: Mapping[str, list[Value]], index: int) -> str | None:
-    """Join the JSON texts of the element's own inputs to one object, without decoding them."""
-    if not elements:
-        return None
-    pairs = (f"{json.dumps(parameter)}:{values[index].text}" for parameter, values in elements.items())
-    return "{" + ",".join(pairs) + "}"
-
-
-def _element_identity(
-    plan: TaskPlan,
-    input_hash: str,
-    shared_hashes: Mapping[str, str],
-    elements: Mapping[str, list[Value]],
-    outputs: Outputs,
-    index: int,
-) -> str:
-    """Return the element's identity, '' while a parent element has no result: its worker will know."""
-    hashes = {**shared_hashes, **{parameter: values[index].hash for parameter, values in elements.items()}}
-    for result in plan.results:
-        if result.delivery is Delivery.CHAIN:
-            parent = outputs[result.steps[0].task].get(index)
-            if parent is None:
-                return ""
-            hashes[result.parameter] = parent.hash
-    return inputs.instance_identity(plan, input_hash, hashes)
 
 
 def reserve_waves(run: ActiveRun, step: Submit, plan: TaskPlan) -> list[WaveRecord]:
@@ -198,13 +188,13 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
     )
     parents = {parameter: run.store.instance_ids(run.run_id, task) for parameter, task in chained.items()}
     records = (
-        SlotRecord(
-            instance=row.instance,
-            index=row.index,
-            attempt=row.attempt,
-            identity=row.identity,
-            inputs=json.loads(row.input) if row.input else {},
-            parents={parameter: ids[row.index or 0] for parameter, ids in parents.items()},
+        slot_text(
+            row.instance,
+            row.index,
+            row.attempt,
+            row.identity,
+            row.input,
+            {parameter: ids[row.index or 0] for parameter, ids in parents.items()},
         )
         for row in run.store.wave_rows(wave.id)
     )

@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,22 +67,42 @@ class SlotRecord:
     parents: Mapping[str, int] = field(default_factory=dict)
 
 
-def write_wave(path: Path, header: WaveHeader, records: Iterable[SlotRecord]) -> None:
-    """Write the file in one step: it is there whole or not at all. The records come in slot order."""
+def slot_text(
+    instance: int, index: int | None, attempt: int, identity: str, inputs: str | None, parents: Mapping[str, int]
+) -> str:
+    """Return the JSON text of a `SlotRecord` whose `inputs` are JSON text already, which is not read for that."""
+    return (
+        f'{{"instance":{instance},"index":{"null" if index is None else index},"attempt":{attempt},'
+        f'"identity":{json.dumps(identity)},"inputs":{inputs or "{}"},"parents":{json.dumps(parents)}}}'
+    )
+
+
+def write_wave(path: Path, header: WaveHeader, records: Iterable[SlotRecord | str]) -> None:
+    """Write the file in one step: it is there whole or not at all.
+
+    The records, or their `slot_text`, come in slot order, as many as the header has slots. None is kept in memory.
+    """
     head = json.dumps(asdict(header), separators=(",", ":")).encode()
-    bodies = [json.dumps(vars(record), separators=(",", ":")).encode() for record in records]
+    slots = len(Indices.parse(header.slots))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    place = _PREAMBLE.size + len(head) + _OFFSET.size * (len(bodies) + 1)
-    offsets = [place]
-    for body in bodies:
-        place += len(body)
-        offsets.append(place)
+    table = _PREAMBLE.size + len(head)
+    place = table + _OFFSET.size * (slots + 1)
+    offsets = array("Q", [place])
     with temporary.open("wb") as file:
-        file.write(_PREAMBLE.pack(_MAGIC, len(head), len(bodies)))
+        file.write(_PREAMBLE.pack(_MAGIC, len(head), slots))
         file.write(head)
-        file.write(struct.pack(f"<{len(offsets)}Q", *offsets))
-        file.writelines(bodies)
+        file.seek(place)
+        for record in records:
+            text = record if isinstance(record, str) else json.dumps(vars(record), separators=(",", ":"))
+            place += file.write(text.encode())
+            offsets.append(place)
+        if len(offsets) != slots + 1:
+            raise ReflowError(f"the wave has {slots} slots, but {len(offsets) - 1} instances: submit the run again")
+        if sys.byteorder == "big":
+            offsets.byteswap()
+        file.seek(table)
+        file.write(offsets.tobytes())
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

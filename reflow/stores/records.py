@@ -140,7 +140,7 @@ class Failure(str, Enum):
     __str__ = str.__str__
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Report:
     """One state change of one attempt of one instance, as its worker (or reconcile) publishes it.
 
@@ -173,7 +173,7 @@ class Report:
     exception: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NewInstance:
     """One row to create when a task is expanded."""
 
@@ -239,7 +239,7 @@ class WaveRecord:
     created_at: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SlotRow:
     """One instance of a wave as its launch needs it."""
 
@@ -250,7 +250,7 @@ class SlotRow:
     identity: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InFlight:
     """An instance that the scheduler should have: what reconcile compares with the scheduler's account."""
 
@@ -290,7 +290,7 @@ class RunningInstance:
     started_at: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CachedResult:
     """A successful instance that may be used again."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any
 
 from ..errors import ManifestError
 from ..indices import Indices
@@ -76,19 +75,24 @@ def _ranges(connection: sqlite3.Connection, task: int) -> _Ranges:
     finished = _finished_range(connection, task)
     if finished is not None:
         return finished
-    ranges: _Ranges = {}
-    rows = connection.execute("SELECT max(idx, 0), state, wave FROM instances WHERE task = ? ORDER BY idx", (task,))
-    last: tuple[Any, Any] = (None, None)
-    start = following = 0
-    for index, state, wave in rows:
-        if (state, wave) != last or index != following:
+    ranges: dict[int, list[tuple[int, int]]] = {}
+    # State and wave as one number, because a million comparisons of it take half the time. Of what has ended, the wave
+    # is no matter, and fewer ranges are left.
+    rows = connection.execute(
+        f"SELECT max(idx, 0), CASE WHEN state IN {moves.codes(FINAL)} THEN state ELSE state + 8 * ifnull(wave, 0) END"
+        " FROM instances WHERE task = ? ORDER BY idx",
+        (task,),
+    )
+    last = start = following = 0
+    for index, key in rows:
+        if key != last or index != following:
             if following > start:
-                ranges.setdefault((moves.STATES[last[0]], last[1]), []).append((start, following))
-            start, last = index, (state, wave)
+                ranges.setdefault(last, []).append((start, following))
+            start, last = index, key
         following = index + 1
     if following > start:
-        ranges.setdefault((moves.STATES[last[0]], last[1]), []).append((start, following))
-    return ranges
+        ranges.setdefault(last, []).append((start, following))
+    return {(moves.STATES[key % 8], key // 8 or None): found for key, found in ranges.items()}
 
 
 def _finished_range(connection: sqlite3.Connection, task: int) -> _Ranges | None:

@@ -1,4 +1,4 @@
-"""The counts that a summary shows are those of the rows, whatever happened to them: in bulk, row by row, or not at all."""
+"""The counts that a summary shows are those of the rows, whatever happened to them."""
 
 from __future__ import annotations
 

@@ -184,3 +184,20 @@ def test_what_is_not_known_is_never_found_in_the_cache(code, inputs, upstream):
 
 def test_a_gather_of_nothing_is_known():
     assert identity.identity("task", "1", "code", "inputs", {"x": []}) != ""
+
+
+HASHES = st.one_of(st.sampled_from(["a" * 64, "0" * 64, "0" * 63 + "1", "", 'no "hash', "é", "-"]), st.text(max_size=5))
+
+
+@given(
+    st.lists(HASHES, min_size=4, max_size=4),
+    st.dictionaries(st.text(max_size=4), HASHES | st.lists(HASHES, max_size=3), max_size=3),
+    st.lists(st.text(max_size=4), unique=True, max_size=3),
+    st.data(),
+)
+def test_the_identities_of_an_array_are_those_of_its_elements_one_by_one(words, shared, varying, data):
+    shared = {name: each for name, each in shared.items() if name not in varying}
+    identity_of = identity.identities(*words, shared, varying)
+    hashes = data.draw(st.lists(HASHES, min_size=len(varying), max_size=len(varying)))
+    expected = identity.identity(*words, {**shared, **dict(zip(varying, hashes, strict=True))})
+    assert identity_of(hashes) == expected
