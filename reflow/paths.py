@@ -53,6 +53,9 @@ def safe_name(name: str) -> str:
 class RunFolder:
     """The files of one run inside its run directory."""
 
+    #: All that is reflow's own in it. What stands here is deleted with the run, and nothing else.
+    PARTS = ("scripts", "waves", "packs", "logs", "code", "dispatch.lock")
+
     def __init__(self, run_dir: Path | str, run_id: str) -> None:
         self.run_dir = Path(run_dir)
         self.run_id = run_id

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import codec
 from .attention import LOOK_SECONDS, Attention
-from .errors import UnknownRunError, UnknownTaskError
+from .errors import ReflowError, UnknownRunError, UnknownTaskError
 from .failures import Commands
 from .flow import TaskSpec
 from .indices import Indices
@@ -138,6 +138,11 @@ class Run:
         if verify:
             self.refresh()
         settings = self._known_settings()
+        if self._record().results_only:
+            raise ReflowError(
+                f"of run '{self.run_id}' only the results were kept, for the cache; submit the workflow again, which "
+                "takes what succeeded from them"
+            )
         if settings.local_process is not None:
             # The process that ran it is gone or has ended; from now on it is a run of its scheduler's.
             self._settings = settings.without_local_process()

@@ -24,7 +24,7 @@ def command(workflow: Workflow | None) -> click.Command:
     @store_path_option
     def cancel(run_ids: Sequence[str], task: str | None, yes: bool, store_path: Path | None) -> int:
         # All are looked up first: an unknown one cancels none.
-        runs = [open_run(workflow, run_id, store_path) for run_id in dict.fromkeys(run_ids)]
+        runs = [open_run(workflow, run_id, store_path, to_change=True) for run_id in dict.fromkeys(run_ids)]
         if len(runs) > 1 and not yes and not click.confirm(f"Cancel {len(runs)} runs?", err=True):
             click.echo("Nothing was cancelled.", err=True)
             return 1

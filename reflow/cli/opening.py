@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import ReflowError, UnknownRunError
+from ..errors import ManifestError, ReflowError, UnknownRunError
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -43,19 +43,61 @@ def open_store(workflow: Workflow | None, store_path: Path | None) -> SqliteStor
     """Return the manifest, or None where there is none yet; read-only where this user may not write."""
     from ..stores.sqlite import SqliteStore
 
+    path = find_manifest(workflow, store_path)
+    return None if path is None else SqliteStore(path, readonly=not _is_writable(path))
+
+
+def find_manifest(workflow: Workflow | None, store_path: Path | None) -> Path | None:
+    """Return the path of the manifest, or None where there is none yet."""
+    from ..stores.sqlite import SqliteStore
+
     path = store_path or Path(SqliteStore.default_path(configuration(workflow)))
-    if not path.exists():
-        return None
+    return path if path.exists() else None
+
+
+def required_manifest(workflow: Workflow | None, store_path: Path | None) -> Path:
+    """Return the path of the manifest; `ManifestError` where there is none."""
+    from ..stores.sqlite import SqliteStore
+
+    path = find_manifest(workflow, store_path)
+    if path is None:
+        path = store_path or SqliteStore.default_path(configuration(workflow))
+        raise ManifestError(f"there is no manifest '{path}' yet: the first submit makes it; --store-path names another")
+    return path
+
+
+def writable_manifest(path: Path) -> Path:
+    """Return the path; `ManifestError` when this user may only read that manifest."""
+    if _is_writable(path):
+        return path
+    raise ManifestError(
+        f"you may only read the manifest '{path}': ask {_owner_of(path)}, whose file it is, to do this, or for the "
+        "right to write the file and its folder"
+    )
+
+
+def _is_writable(path: Path) -> bool:
     # Writing also takes files beside the manifest: the journal, the lock, the spool.
-    writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
-    return SqliteStore(path, readonly=not writable)
+    return os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
 
 
-def open_run(workflow: Workflow | None, run_id: str, store_path: Path | None) -> Run:
-    """Return the run of that id; `UnknownRunError` if the manifest has none."""
+def _owner_of(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:
+        return f"user {path.stat().st_uid}"
+
+
+def open_run(workflow: Workflow | None, run_id: str, store_path: Path | None, *, to_change: bool = False) -> Run:
+    """Return the run of that id; `UnknownRunError` if the manifest has none.
+
+    With `to_change`, a manifest that this user may only read is a `ManifestError`.
+    """
     from ..run import Run
 
     store = open_store(workflow, store_path)
+    if store is not None and to_change:
+        writable_manifest(store.path)
     if store is None:
         from ..stores.sqlite import SqliteStore
 

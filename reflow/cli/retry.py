@@ -21,7 +21,7 @@ def command(workflow: Workflow | None) -> click.Command:
     @click.option("--task", metavar="TASK", help="Only this task.")
     @store_path_option
     def retry(run_id: str, task: str | None, store_path: Path | None) -> int:
-        count = open_run(workflow, run_id, store_path).retry(task)
+        count = open_run(workflow, run_id, store_path, to_change=True).retry(task)
         click.echo(f"Resubmitted {count_instances(count)} of {run_id}")
         return 0
 

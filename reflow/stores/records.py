@@ -25,11 +25,13 @@ class RunRecord:
     parameters: Mapping[str, Any]
     #: What later dispatches need and the user did not name: executor, code, folders. JSON-safe.
     settings: Mapping[str, Any]
+    #: Whether its files were removed, and its rows kept for the cache.
+    results_only: bool = False
 
     def to_public_dict(self) -> dict[str, Any]:
         """Return the record with the state as its string and the time as ISO-8601, without settings."""
         public = _public(self)
-        del public["settings"]
+        del public["settings"], public["results_only"]
         return public
 
 

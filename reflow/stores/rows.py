@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 RUN_COLUMNS = "run_id, graph_name, user_id, created_at, status, parameters, settings"
 
+#: What `to_run` reads.
+RUN_FIELDS = f"{RUN_COLUMNS}, removal"
+
 INSTANCE_QUERY = """
     SELECT i.id, r.run_id, t.name, i.idx, i.state, w.job_id, i.input, i.output, i.error, i.identity, i.input_hash,
            i.output_hash, i.created_at, i.updated_at, i.attempt, i.started_at, i.finished_at, n.name, i.failure,
@@ -121,8 +124,8 @@ def marks(count: int) -> str:
 
 
 def to_run(row: Sequence[Any]) -> RunRecord:
-    """Make a record of `RUN_COLUMNS`."""
-    run_id, graph_name, user_id, created_at, status, parameters, settings = row
+    """Make a record of `RUN_FIELDS`."""
+    run_id, graph_name, user_id, created_at, status, parameters, settings, removal = row
     return RunRecord(
         run_id,
         graph_name,
@@ -131,6 +134,7 @@ def to_run(row: Sequence[Any]) -> RunRecord:
         RunState(status),
         codec.loads(parameters),
         json.loads(settings),
+        results_only=removal == 1,
     )
 
 

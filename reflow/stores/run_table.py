@@ -12,7 +12,10 @@ from .. import clock
 from ..errors import UnknownRunError
 from ..states import RunState
 from .records import RunRecord
-from .rows import RUN_COLUMNS, storable, to_run
+from .rows import RUN_COLUMNS, RUN_FIELDS, storable, to_run
+
+#: A run whose removal has begun is unknown to all but those who remove it.
+IS_THERE = "removal < 2"
 
 
 def insert(
@@ -37,7 +40,7 @@ def insert(
 
 def key_of(connection: sqlite3.Connection, run_id: str) -> int:
     """Return the row id of a run; `UnknownRunError` if there is none."""
-    row = connection.execute("SELECT id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    row = connection.execute(f"SELECT id FROM runs WHERE run_id = ? AND {IS_THERE}", (run_id,)).fetchone()
     if row is None:
         raise UnknownRunError(f"no run '{run_id}' is in the manifest; `reflow runs` lists those that are")
     key: int = row[0]
@@ -52,7 +55,7 @@ def status_of(connection: sqlite3.Connection, run_id: str) -> RunState:
 
 def find(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
     """Return one run, or None."""
-    row = connection.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    row = connection.execute(f"SELECT {RUN_FIELDS} FROM runs WHERE run_id = ? AND {IS_THERE}", (run_id,)).fetchone()
     return to_run(row) if row else None
 
 
@@ -75,9 +78,9 @@ def find_all(
         ("status = ?", status and RunState(status).value),
     ]
     wanted = [(condition, value) for condition, value in conditions if value is not None]
-    where = " AND ".join(condition for condition, _ in wanted) or "1"
+    where = " AND ".join([IS_THERE, *(condition for condition, _ in wanted)])
     rows = connection.execute(
-        f"SELECT {RUN_COLUMNS} FROM runs WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ?",
+        f"SELECT {RUN_FIELDS} FROM runs WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ?",
         (*(value for _, value in wanted), -1 if limit is None else max(limit, 0)),
     )
     return [to_run(row) for row in rows]

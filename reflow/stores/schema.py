@@ -34,6 +34,7 @@ MIGRATIONS: dict[int, str] = {
                    finished_at = max(ifnull(finished_at, NEW.finished_at), ifnull(NEW.finished_at, finished_at))
              WHERE task = NEW.task AND state = NEW.state;
         END;
+        ALTER TABLE runs ADD COLUMN removal INTEGER NOT NULL DEFAULT 0 CHECK (removal IN (0, 1, 2));
     """,
 }
 

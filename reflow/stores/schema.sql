@@ -35,7 +35,9 @@ CREATE TABLE runs (
     -- Somebody wants the run to be looked at.
     dispatch_requested INTEGER NOT NULL DEFAULT 0 CHECK (dispatch_requested IN (0, 1)),
     parameters TEXT NOT NULL,
-    settings TEXT NOT NULL
+    settings TEXT NOT NULL,
+    -- 1 when the run's files are gone and its rows stay for the cache, 2 when all of it is being removed.
+    removal INTEGER NOT NULL DEFAULT 0 CHECK (removal IN (0, 1, 2))
 );
 
 CREATE INDEX runs_to_dispatch ON runs (id) WHERE dispatch_requested = 1;

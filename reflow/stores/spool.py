@@ -81,6 +81,10 @@ class Spool:
         """Look afresh and return whether nothing waits to be merged."""
         return next(self._names(), None) is None
 
+    def waiting(self) -> list[str]:
+        """Look afresh and return the names of all entries that wait to be merged; changes nothing."""
+        return sorted(self._names())
+
     def names(self) -> list[str]:
         """Look afresh and return the names of all entries that wait to be merged, in the order of their instances.
 
@@ -125,6 +129,24 @@ class Spool:
         with suppress(FileNotFoundError):
             os.rename(self.path / name, folder / name)
             _log.warning("set aside the report '%s': %s", folder / name, reason)
+
+    def rejected(self) -> list[str]:
+        """Return the names of the entries that were set aside."""
+        try:
+            return sorted(os.listdir(self.path / _REJECTED))
+        except FileNotFoundError:
+            return []
+
+    def read_rejected(self, name: str) -> tuple[Report, ...]:
+        """Read an entry that was set aside; nothing when it makes no sense."""
+        try:
+            return decode(self._payload(f"{_REJECTED}/{name}"))
+        except (OSError, ValueError):
+            return ()
+
+    def delete_rejected(self, names: Sequence[str]) -> None:
+        """Delete entries that were set aside."""
+        self.remove([f"{_REJECTED}/{name}" for name in names])
 
     def success_of(self, instance: int, attempt: int) -> Report | None:
         """Return a SUCCESS report of the instance that waits to be merged, of that attempt or a later one."""

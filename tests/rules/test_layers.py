@@ -48,11 +48,14 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "wiring",
     ),
     # Adapters.
-    2: ("code", "config", "config_example", "executors.*", "rendering", "stores.*", "waves"),
+    2: ("code", "config", "config_example", "executors.*", "rendering", "run_files", "stores.*", "waves"),
     # Engine.
     3: ("dispatch", "elements", "launch", "reconcile", "reuse", "signals", "worker"),
     # Facade.
-    4: ("attention", "local_run", "logs", "run", "status", "waiting", "watching", "workflow"),
+    4: (
+        *("attention", "cleaning", "local_run", "logs", "run", "status", "upkeep_checks", "waiting", "watching"),
+        "workflow",
+    ),
     # Edge.
     5: ("__init__", "__main__", "cli.*", "testing.*"),
 }
@@ -63,6 +66,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "config": ("config", "config_example"),
     "executors": ("executors.*",),
     "rendering": ("rendering",),
+    "run_files": ("run_files",),
     "stores": ("stores.*",),
     "waves": ("waves",),
 }
