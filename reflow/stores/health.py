@@ -100,7 +100,7 @@ class Health:
         if report.problem and not self._database.publish_only:
             yield Finding(
                 f"locks in '{report.folder}' cannot be relied on: {report.problem}.",
-                f"move the manifest elsewhere, or end all runs and `mkdir {self.path}.lease`: workers then only publish",
+                f"move it elsewhere, or end all runs and `mkdir {self.path}.lease`: workers then only publish",
             )
 
     def _row_findings(self) -> Iterator[Finding]:
