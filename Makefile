@@ -1,5 +1,5 @@
 # What a developer runs. Nothing outside this folder changes, but for Debian packages that `slurm` installs
-# (and `test`, as root).
+# (and `test`, `stress`, `bench` as root).
 
 PYTHON3 ?= python3
 VENV := .venv
@@ -22,6 +22,7 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@test "$$(id -u)" -ne 0 || tools/install-slurm.sh || true
+	@test "$$(id -u)" -ne 0 || tools/install-native.sh || true
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
@@ -30,9 +31,11 @@ lint: $(INSTALLED)
 	$(PYTHON) -m mypy
 
 bench: $(INSTALLED)
+	@test "$$(id -u)" -ne 0 || tools/install-native.sh || true
 	$(PYTHON) -m benchmarks $(BENCH_ARGS)
 
 stress: $(INSTALLED)
+	@test "$$(id -u)" -ne 0 || tools/install-native.sh || true
 	REFLOW_KILL_ROUNDS=$${REFLOW_KILL_ROUNDS:-300} $(PYTHON) -m pytest tests/stress $(PYTEST_ARGS)
 
 setup: $(INSTALLED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -224,15 +225,23 @@ class Database:
 
         To be called without a connection: closing the descriptor would drop the locks of one that is open.
         """
-        # Listed afresh: that a name is not there may be remembered on NFS for a minute, a listing is not.
-        if f"{self.path.name}-journal" in os.listdir(self.path.parent):
-            with suppress(FileNotFoundError), open(f"{self.path}-journal", "rb") as journal:
-                # The header stays zero until the journal is whole on disk, and only then the file is written.
-                if journal.read(1) not in (b"", b"\0"):
-                    return None
+        if self._is_half_written():
+            return None
         with open(self.path, "rb") as file:
             status = os.fstat(file.fileno())
             return status.st_ino, status.st_size, status.st_mtime_ns, file.read(100)
+
+    def _is_half_written(self) -> bool:
+        # Listed afresh: that a name is not there may be remembered on NFS for a minute, a listing is not.
+        if f"{self.path.name}-journal" not in os.listdir(self.path.parent):
+            return False
+        try:
+            with open(f"{self.path}-journal", "rb") as journal:
+                # The header stays zero until the journal is whole on disk, and only then the file is written.
+                return journal.read(1) not in (b"", b"\0")
+        except OSError as error:
+            # Gone since the listing: on NFS that may be "stale file handle".
+            return error.errno not in (errno.ENOENT, errno.ESTALE)
 
     def _choose_lock(self) -> locking.Lock:
         if self._process != os.getpid():
@@ -297,11 +306,12 @@ class Database:
             connection.execute("COMMIT")
 
     def _connect(self, *, readonly: bool = False) -> sqlite3.Connection:
-        mode = (
-            "ro" if self.readonly or readonly else "rw"
-        )  # never immutable=1: that reads torn pages while others write
+        # Never immutable=1: that reads torn pages while others write.
+        mode = "ro" if self.readonly or readonly else "rw"
+        # Under a lease no lock is asked for: Lustre without 'flock' refuses them all, and then SQLite opens nothing.
+        locks = "&vfs=unix-none" if self._choose_lock().is_lease else ""
         connection = sqlite3.connect(
-            f"file:{quote(os.fspath(self.path.absolute()))}?mode={mode}",
+            f"file:{quote(os.fspath(self.path.absolute()))}?mode={mode}{locks}",
             uri=True,
             timeout=PATIENCE,
             isolation_level=None,

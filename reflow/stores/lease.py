@@ -13,6 +13,7 @@ symlink ``lifetime`` in that folder.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -137,8 +138,10 @@ class Lease:
                 return 0, _FREE
             try:
                 return number, os.readlink(self._link(number))
-            except FileNotFoundError:
-                continue  # gone since the listing, so there is a higher one
+            except OSError as error:
+                # Gone since the listing, so there is a higher one. On NFS that may be "stale file handle".
+                if error.errno not in (errno.ENOENT, errno.ESTALE):
+                    raise
 
     def _create(self, number: int, text: str) -> bool:
         try:

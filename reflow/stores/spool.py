@@ -109,7 +109,8 @@ class Spool:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _log.warning("cannot read the report '%s' now: %s", self.path / name, error.strerror)
+            if error.errno != errno.ESTALE:  # how NFS says that another host has deleted it
+                _log.warning("cannot read the report '%s' now: %s", self.path / name, error.strerror)
             return None
         except ValueError as error:
             self.reject(name, str(error))

@@ -133,7 +133,9 @@ static int do_create(const char *path, mode_t mode, struct fuse_file_info *file)
 static int do_open(const char *path, struct fuse_file_info *file)
 {
     travel();
-    return opened(openat(source, below(path), file->flags & ~(O_CREAT | O_EXCL)), file);
+    int result = opened(openat(source, below(path), file->flags & ~(O_CREAT | O_EXCL)), file);
+    /* The kernel remembers a name that another host has deleted. Like a client of NFS, let it look again. */
+    return result == -ENOENT ? -ESTALE : result;
 }
 
 static int do_read(const char *path, char *data, size_t size, off_t offset, struct fuse_file_info *file)
