@@ -66,6 +66,11 @@ class InstanceLogs:
         """The instance as a person writes it."""
         return instance_name(self._task, self._index)
 
+    def may_exist(self) -> bool:
+        """Return whether the task has its instances by now."""
+        tasks = self._store.summarize(self._folder.run_id)
+        return any(task.task_name == self._task and task.width is not None for task in tasks)
+
     def instance(self) -> TaskInstanceRecord:
         """Return the instance as it stands; `UnknownTaskError` tells what there is instead."""
         run_id = self._folder.run_id
@@ -149,12 +154,17 @@ def follow(
     The file may come later than the question. `tell` gets a line whenever another attempt begins and at the end. The
     run is attended meanwhile, so that the end of an element whose worker died is seen.
     """
+    told_waiting = False
+    while not logs.may_exist() and attention.look() is RunState.RUNNING:
+        if not told_waiting:
+            tell(f"{logs.name} is not there yet: its task has not started")
+            told_waiting = True
+        time.sleep(LOOK_SECONDS)
     number = attempt or logs.instance().attempt
     if attempt is not None:
         logs.find(attempt)  # an attempt that is not there
     tail = _Tail(logs.own(number))
     quiet_since: float | None = None
-    told_waiting = False
     while True:
         state = attention.look()
         instance = logs.instance()

@@ -12,7 +12,7 @@ from .executors.base import SlotKey, SlotStatus
 from .failures import LAST_LINES, Commands, FailureCard, FailureGroup, group_alike, headline
 from .logs import InstanceLogs
 from .paths import RunFolder
-from .spec import RunSettings, TaskPlan
+from .spec import JobConfig, RunSettings, TaskPlan
 from .states import RunState, TaskState
 from .stores.records import RunRecord, TaskInstanceRecord, TaskSummary
 from .stores.sqlite import SqliteStore
@@ -126,20 +126,23 @@ def _card(store: SqliteStore, group: FailureGroup, settings: RunSettings | None,
     example = store.looks.instance(group.first.instance)
     assert example is not None, "a failed instance is not removed while its run is looked at"
     spec = store.get_task_spec_record(example.run_id, example.task_name)
+    config = _config(spec.config) if spec else None
     log, log_lines = _log_of(store, example, settings)
     return FailureCard(
         group=group,
         example=example,
         earlier=tuple(store.list_attempts(example.id)),
-        asked=_asked(spec.config) if spec and settings and settings.local_process is None else None,
+        asked=config if settings and settings.local_process is None else None,
+        tries=1 if config is None else 1 + config.retries,
         log=log,
         log_lines=log_lines,
         commands=commands,
     )
 
 
-def _asked(config: Mapping[str, Any]) -> Any:
-    return TaskPlan.from_json(config).config if "parameters" in config else None
+def _config(plan: Mapping[str, Any]) -> JobConfig | None:
+    """Return what the decorator was told; None for a task that was not recorded by `submit`."""
+    return TaskPlan.from_json(plan).config if "config" in plan else None
 
 
 def _log_of(
