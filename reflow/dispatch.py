@@ -19,7 +19,7 @@ from .executors import create
 from .executors.base import Executor
 from .launch import ActiveRun, expand, launch, reserve_waves, submit_sentinel
 from .paths import RunFolder
-from .plan import Expand, Finish, PlanStep, Release, RunSnapshot, Submit, next_steps
+from .plan import Expand, Finish, PlanStep, Release, Retry, RunSnapshot, Submit, next_steps
 from .reconcile import reconcile
 from .spec import RunSettings, TaskPlan
 from .states import RunState
@@ -130,7 +130,9 @@ def _advance(run: ActiveRun) -> bool:
     previous: tuple[PlanStep, ...] = ()
     while accepted:
         snapshot = run.store.snapshot(run.run_id)
-        steps = next_steps(snapshot, follow_elements=run.executor.follows_elements)
+        steps = next_steps(
+            snapshot, follow_elements=run.executor.follows_elements, knows_reasons=run.executor.needs_sentinel
+        )
         if not steps or steps == previous:
             break
         # Every step is tried: what the scheduler defers for one task, it may take for another.
@@ -150,6 +152,8 @@ def _perform(run: ActiveRun, snapshot: RunSnapshot, step: PlanStep) -> bool:
     match step:
         case Expand():
             expand(run, plan, {task.plan.name: task.width for task in snapshot.tasks})
+        case Retry(indices=indices):
+            run.store.try_again(run.run_id, step.task, indices)
         case Release(indices=indices):
             run.store.release(run.run_id, step.task, indices)
         case Submit():

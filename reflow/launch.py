@@ -6,10 +6,11 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import inputs
+from .amounts import format_memory, parse_memory
 from .elements import path_fingerprint
 from .errors import ConfigError, RenderError, SchedulerError, SubmitDeferred, SubmitRefused, SubmitUnknown
 from .executors.base import After, Dependency, Executor, Job, JobResources
@@ -18,7 +19,7 @@ from .inputs import Outputs, Value
 from .paths import RunFolder
 from .plan import Submit
 from .reuse import Reuse
-from .spec import Delivery, RunSettings, TaskPlan
+from .spec import Delivery, JobConfig, RunSettings, TaskPlan
 from .stores.base import EngineStore
 from .stores.records import NewInstance, WaveRecord
 from .waves import WaveHeader, slot_text, write_wave
@@ -29,6 +30,9 @@ _log = logging.getLogger("reflow")
 #: thousands) are numbered by rank, and the wave file tells each slot its index.
 LONGEST_SPECIFICATION = 4_000
 
+
+#: Options that name memory in another way than `JobConfig.mem`, and win over it.
+MEMORY_OPTIONS = frozenset({"mem-per-cpu", "mem-per-gpu"})
 
 #: How often a submit is tried that was not answered, and how long after the first question the scheduler is asked
 #: a second time whether it has the job, in seconds.
@@ -123,7 +127,15 @@ def reserve_waves(run: ActiveRun, step: Submit, plan: TaskPlan) -> list[WaveReco
     reserved = []
     for indices, offset in _chunks(step, largest, _offset_of(run, step.after_wave)):
         slots = None if not plan.config.array else indices.shift(-offset) if offset is not None else _ranks(indices)
-        wave = run.store.reserve(run.run_id, step.task, indices, slots=slots, offset=offset, after_wave=step.after_wave)
+        wave = run.store.reserve(
+            run.run_id,
+            step.task,
+            indices,
+            slots=slots,
+            offset=offset,
+            after_wave=step.after_wave,
+            resources=step.resources,
+        )
         if wave is not None:
             reserved.append(wave)
     return reserved
@@ -209,7 +221,7 @@ def job_of(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, after_job: str | No
     return Job(
         name=wave.job_name,
         command=(run.settings.python, "-m", "reflow.worker", "run", str(run.folder.wave(wave.id))),
-        resources=JobResources(config.cpus, config.time, config.mem, config.submit_options),
+        resources=_resources_of(wave, config),
         run_dir=Path(run.settings.run_dir),
         log=str(run.folder.wave_log(wave.id, plan.name).relative_to(run.settings.run_dir)),
         working_dir=Path(run.settings.working_dir),
@@ -221,6 +233,31 @@ def job_of(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, after_job: str | No
         template=config.template,
         title=f"wave {wave.id} of task '{plan.name}' of run {run.run_id}",
     )
+
+
+def _resources_of(wave: WaveRecord, config: JobConfig) -> JobResources:
+    """Return what the task asks for, or the more that its earlier attempts have shown to be needed."""
+    asked, options = wave.resources, dict(config.submit_options)
+    if asked.exclude:
+        excluded = [options["exclude"]] if options.get("exclude") else []
+        options["exclude"] = ",".join([*map(str, excluded), *asked.exclude])
+    if asked.mem:
+        options.update(_scaled_memory(config, asked.mem))
+    return JobResources(config.cpus, asked.time or config.time, asked.mem or config.mem, options)
+
+
+def _scaled_memory(config: JobConfig, mem: str) -> dict[str, str]:
+    """Return the task's memory per CPU or GPU, which the scheduler takes in place of its memory, grown as that has."""
+    first, grown = parse_memory(config.mem), parse_memory(mem)
+    scaled = {}
+    for option in MEMORY_OPTIONS.intersection(config.submit_options):
+        try:
+            each = parse_memory(str(config.submit_options[option]))
+        except ValueError:
+            continue  # the scheduler will say what is wrong with it
+        if each and first and grown:
+            scaled[option] = format_memory(-(-each * grown // (first * 1024)) * 1024)
+    return scaled
 
 
 def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) -> bool:
@@ -244,13 +281,22 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
     job = job_of(run, wave, plan, after_job)
     try:
         job_id = _submit_surely(run, wave, job, run.folder.script(wave.id, plan.name))
-    except (SubmitRefused, RenderError, ConfigError) as error:  # a wrong option or template never gets right by itself
-        run.store.refuse_wave(wave.id, f"task '{plan.name}' was refused by the scheduler: {error}")
-        return True
+    except SubmitRefused as error:
+        if wave.resources.exclude:
+            # Perhaps no node is left. One that failed before is better than none.
+            return launch(run, replace(wave, resources=replace(wave.resources, exclude=())), plan, is_new=True)
+        return _refuse(run, wave, error)
+    except (RenderError, ConfigError) as error:  # a wrong option or template never gets right by itself
+        return _refuse(run, wave, error)
     except SubmitDeferred as error:
         _log.warning("task '%s' waits, because the scheduler takes no more jobs now: %s", plan.name, error)
         return False
     _record(run, wave, job_id)
+    return True
+
+
+def _refuse(run: ActiveRun, wave: WaveRecord, error: Exception) -> bool:
+    run.store.refuse_wave(wave.id, f"task '{wave.task_name}' was refused by the scheduler: {error}")
     return True
 
 
@@ -289,7 +335,8 @@ def submit_sentinel(run: ActiveRun, wave: WaveRecord) -> None:
             run.run_id,
             str(wave.id),
         ),
-        resources=JobResources(asked["cpus"], asked["time"], asked["mem"], asked["options"]),
+        # A lost sentinel may start again at once: it does the same work any number of times.
+        resources=JobResources(asked["cpus"], asked["time"], asked["mem"], {"requeue": True, **asked["options"]}),
         run_dir=Path(run.settings.run_dir),
         log=str(log.relative_to(run.settings.run_dir)),
         working_dir=Path(run.settings.working_dir),

@@ -42,6 +42,8 @@ class LocalWave:
     slots: Indices
     #: At most this many workers at the same time.
     throttle: int | None
+    #: A failure is perhaps tried again, so it is no reason to stop.
+    may_retry: bool
 
 
 class DirectExecutor(Executor):
@@ -62,7 +64,10 @@ class DirectExecutor(Executor):
     def submit(self, script: Path, job: Job) -> str:
         """Keep the wave and return an id."""
         self._count += 1
-        self.waves.append(LocalWave(job.command[-1], job.slots or _ONE, job.throttle))
+        wave = WaveFile(job.command[-1])
+        may_retry = wave.header.plan.config.retries > 0
+        wave.close()
+        self.waves.append(LocalWave(job.command[-1], job.slots or _ONE, job.throttle, may_retry))
         return f"direct-{os.getpid()}-{self._count}"
 
     def find(self, job_name: str) -> str | None:
@@ -102,6 +107,10 @@ def run_to_the_end(run: ActiveRun, executor: DirectExecutor, *, max_workers: int
                 return
             run.store.request_dispatch(run.run_id)
             dispatch(run, wait=True)
+            if stop_on_failure and any(task.within(TaskState.FAILED) for task in run.store.snapshot(run.run_id).tasks):
+                # Dispatch has tried again what may be.
+                _let_go(run, RunState.FAILED)
+                return
     except BaseException:  # (also an interrupt from the keyboard: the record must not say RUNNING)
         run.store.merge(wait=True)
         _let_go(run, RunState.CANCELLED)
@@ -152,13 +161,14 @@ class _InProcess:
         self._interruption = Interruption()
 
     def run(self, waves: Sequence[LocalWave], *, stop_on_failure: bool) -> int:
-        """Run the waves in order and return the number of failures."""
+        """Run the waves in order and return the number of failures that are not tried again."""
         failures = 0
         for wave in waves:
+            stops = stop_on_failure and not wave.may_retry
             _, failed = run_slots(
-                WaveFile(wave.path), wave.slots, self._interruption, stop_on_failure=stop_on_failure, own_logs=False
+                WaveFile(wave.path), wave.slots, self._interruption, stop_on_failure=stops, own_logs=False
             )
-            failures += failed
+            failures += 0 if wave.may_retry else failed
             if failures and stop_on_failure:
                 break
         return failures
@@ -190,7 +200,10 @@ class _Processes:
         self._workers: list[_Worker] = []
 
     def run(self, waves: Sequence[LocalWave], *, stop_on_failure: bool) -> int:
-        """Run the waves, as many slots at a time as there are workers, and return the number of failures."""
+        """Run the waves, as many slots at a time as there are workers.
+
+        Returns the number of failures that are not tried again.
+        """
         pieces = deque(piece for wave in waves for piece in self._cut(wave))
         failures = 0
         while True:
@@ -235,7 +248,7 @@ class _Processes:
                 continue
             worker.wave, worker.slots = wave, slots
             path = wave.path.encode("unicode_escape").decode()
-            worker.process.say(f"{slots} {int(stop_on_failure)} {path}")
+            worker.process.say(f"{slots} {int(stop_on_failure and not wave.may_retry)} {path}")
         pieces.extendleft(reversed(held))
 
     def _idle(self) -> _Worker | None:
@@ -248,13 +261,13 @@ class _Processes:
         return None
 
     def _answer(self, worker: _Worker, pieces: deque[tuple[LocalWave, Indices]]) -> int:
-        """Read what became of a worker's piece; return the number of failures."""
+        """Read what became of a worker's piece; return the number of failures that are not tried again."""
         line = worker.process.hear()
         wave, slots = worker.wave, worker.slots
         assert wave is not None, "only a busy worker is read"
         worker.wave = None
         if line:
-            return int(line.split()[1])
+            return 0 if wave.may_retry else int(line.split()[1])
         self._workers.remove(worker)
         return self._settle_death(worker, wave, slots, pieces)
 
@@ -290,7 +303,7 @@ class _Processes:
                 )
             ]
         )
-        return 1
+        return 0 if wave.may_retry else 1
 
 
 def _start_worker(run: ActiveRun) -> Conversation:

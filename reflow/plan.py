@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .indices import Indices
+from .retrying import Try, next_resources, resources
 from .spec import Delivery, Take, TaskPlan
 from .states import RunState, TaskState
+from .stores.records import TASKS_OWN, Failure, Resources
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,16 @@ class TaskSnapshot:
     waves: tuple[LiveWave, ...] = ()
     #: Why the task as a whole cannot go on, else None.
     error: str | None = None
+    #: Waiting and failed indices that have failed before, by what happened to them, oldest first.
+    histories: Mapping[tuple[Try, ...], Indices] = field(default_factory=dict)
+
+    def undecided(self) -> Indices:
+        """Return the failed indices whose workers got a signal and cannot tell why; the scheduler will."""
+        found = Indices()
+        for history, indices in self.histories.items():
+            if history[-1].failure is Failure.INTERRUPTED:
+                found = found | indices
+        return found & self.within(TaskState.FAILED)
 
     def within(self, *states: TaskState) -> Indices:
         """Return the indices that are in any of these states."""
@@ -71,6 +83,16 @@ class Submit:
     task: str
     indices: Indices
     after_wave: int | None = None
+    #: What they ask for in place of what the task says.
+    resources: Resources = TASKS_OWN
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Begin the next attempt of instances that failed and may be tried again without a person."""
+
+    task: str
+    indices: Indices
 
 
 @dataclass(frozen=True)
@@ -88,23 +110,27 @@ class Finish:
     status: RunState
 
 
-PlanStep = Expand | Submit | Release | Finish
+PlanStep = Expand | Submit | Retry | Release | Finish
 
 
-def next_steps(snapshot: RunSnapshot, *, follow_elements: bool = True) -> tuple[PlanStep, ...]:
+def next_steps(
+    snapshot: RunSnapshot, *, follow_elements: bool = True, knows_reasons: bool = True
+) -> tuple[PlanStep, ...]:
     """Return what to do now; nothing when the run is over or can only wait.
 
     `follow_elements` says whether the scheduler can start element i of a chain when element i of its parent is
-    done. The caller performs the steps, takes a new snapshot and asks again until there are none.
+    done, `knows_reasons` whether it can tell why a worker was interrupted. The caller performs the steps, takes a new
+    snapshot and asks again until there are none.
     """
     if snapshot.status is not RunState.RUNNING:
         return ()
-    view = _View(snapshot)
+    view = _View(snapshot, knows_reasons)
     releases = tuple(step for task in snapshot.tasks for step in _releases(view, task))
-    if releases:
-        return releases
+    retries = tuple(step for task in snapshot.tasks for step in _retries(task))
+    if releases or retries:
+        return releases + retries
     steps = [step for task in snapshot.tasks for step in _task_steps(view, task, follow_elements)]
-    if not steps and not any(_is_in_flight(task) for task in snapshot.tasks):
+    if not steps and not any(view.is_in_flight(task) for task in snapshot.tasks):
         return (Finish(_final_status(view)),)
     return tuple(steps)
 
@@ -112,8 +138,9 @@ def next_steps(snapshot: RunSnapshot, *, follow_elements: bool = True) -> tuple[
 class _View:
     """What the rules ask about tasks, each answer worked out once."""
 
-    def __init__(self, snapshot: RunSnapshot) -> None:
+    def __init__(self, snapshot: RunSnapshot, knows_reasons: bool) -> None:
         self.tasks = {task.plan.name: task for task in snapshot.tasks}
+        self._knows_reasons = knows_reasons
         self._blocked: dict[str, Indices] = {}
 
     def blocked(self, name: str) -> Indices:
@@ -137,7 +164,7 @@ class _View:
         if task.error is not None:
             return True
         over = task.within(TaskState.SUCCESS, TaskState.FAILED, TaskState.CANCELLED) | self.blocked(name)
-        return task.width is not None and len(over) == task.width
+        return task.width is not None and len(over) == task.width and not self._waits_for_reasons(task)
 
     def is_ready(self, task: TaskSnapshot) -> bool:
         """Return whether everything but the chain parents has what this task needs."""
@@ -147,6 +174,14 @@ class _View:
             for name in task.plan.upstreams
             if name not in task.plan.chain_parents or name in task.plan.after
         )
+
+    def is_in_flight(self, task: TaskSnapshot) -> bool:
+        """Return whether the scheduler has something to do for the task, or something to tell about it."""
+        in_hand = bool(task.waves) or bool(task.within(TaskState.SUBMITTED, TaskState.RUNNING))
+        return in_hand or self._waits_for_reasons(task)
+
+    def _waits_for_reasons(self, task: TaskSnapshot) -> bool:
+        return self._knows_reasons and bool(task.undecided())
 
     def is_fine(self, name: str) -> bool:
         """Return whether the task is no reason to call the run failed."""
@@ -165,8 +200,14 @@ def _partial_upstreams(plan: TaskPlan) -> frozenset[str]:
     return frozenset(step.task for step in taken if step.take in (Take.ELEMENTS, Take.FLAT)) - set(plan.after)
 
 
-def _is_in_flight(task: TaskSnapshot) -> bool:
-    return bool(task.waves) or bool(task.within(TaskState.SUBMITTED, TaskState.RUNNING))
+def _retries(task: TaskSnapshot) -> list[Retry]:
+    """Find failed elements whose history lets them be tried again; the next look submits them."""
+    failed = task.within(TaskState.FAILED)
+    again = Indices()
+    for history, indices in task.histories.items():
+        if indices & failed and next_resources(task.plan.config, history) is not None:
+            again = again | (indices & failed)
+    return [Retry(task.plan.name, again)] if again and task.error is None else []
 
 
 def _releases(view: _View, task: TaskSnapshot) -> list[Release]:
@@ -204,7 +245,7 @@ def _task_steps(view: _View, task: TaskSnapshot, follow_elements: bool) -> list[
     ready = task.free
     for parent in parents:
         ready = ready & parent.within(TaskState.SUCCESS)
-    steps: list[PlanStep] = [Submit(name, ready)] if ready else []
+    steps: list[PlanStep] = [*_submits(task, ready)]
     if follow_elements and len(parents) == 1:
         steps += _followers(task, task.free - ready, parents[0].waves)
     return steps
@@ -214,10 +255,21 @@ def _followers(task: TaskSnapshot, waiting: Indices, waves: Sequence[LiveWave]) 
     """Submit waiting elements behind the waves that carry their parent elements."""
     followed = ((wave, waiting & wave.indices) for wave in waves if wave.job_id is not None)
     return [
-        Submit(task.plan.name, indices, after_wave=wave.id)
+        submit
         for wave, indices in followed
-        if indices and wave.offset is not None
+        if wave.offset is not None
+        for submit in _submits(task, indices, after_wave=wave.id)
     ]
+
+
+def _submits(task: TaskSnapshot, indices: Indices, after_wave: int | None = None) -> list[Submit]:
+    """Submit elements in as few waves as the resources that they now need allow."""
+    asked: dict[Resources, Indices] = {TASKS_OWN: indices}
+    for history, tried in task.histories.items():
+        more = resources(task.plan.config, history)
+        asked[TASKS_OWN] = asked[TASKS_OWN] - tried
+        asked[more] = asked.get(more, Indices()) | (tried & indices)
+    return [Submit(task.plan.name, some, after_wave, which) for which, some in asked.items() if some]
 
 
 def _final_status(view: _View) -> RunState:

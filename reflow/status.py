@@ -194,6 +194,8 @@ def remarks_text(task: TaskSummary) -> str:
     if task.counts.get(TaskState.FAILED):
         which = f" [{shortened(task.failed)}]" if task.is_array else ""
         remarks.append(f"{task.counts[TaskState.FAILED]} failed{which}")
+    if task.retried:
+        remarks.append(f"{task.retried} tried again")
     if task.cached:
         remarks.append(f"{task.cached} cached")
     remarks.append(duration_text(task.started_at, task.finished_at))
@@ -207,6 +209,7 @@ def _task_dict(task: TaskSummary) -> dict[str, Any]:
         "counts": {state.value: count for state, count in task.counts.items() if count},
         "failed": str(task.failed),
         "cached": task.cached,
+        "retried": task.retried,
         "error": task.error,
         "started_at": None if task.started_at is None else clock.to_datetime(task.started_at).isoformat(),
         "finished_at": None if task.finished_at is None else clock.to_datetime(task.finished_at).isoformat(),

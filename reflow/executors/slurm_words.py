@@ -72,6 +72,10 @@ def directives(job: Job, defaults: Mapping[str, OptionValue], export: str) -> li
         options["kill-on-invalid-dep"] = "yes"
     options["export"] = export
     options.update(_resource_options(job.resources, defaults))
+    if not options.get("requeue") and "no-requeue" not in options:
+        # Slurm would start a lost slot again under the same attempt, perhaps beside a copy that a lost node still
+        # runs (seen for 17 s in 22.05). A retry is a new attempt, elsewhere, and counted.
+        options["no-requeue"] = True
     return list(_directive_lines(options))
 
 

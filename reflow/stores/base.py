@@ -11,10 +11,12 @@ from ..indices import Indices
 from ..plan import RunSnapshot
 from ..states import RunState, TaskState
 from .records import (
+    TASKS_OWN,
     CachedResult,
     InFlight,
     NewInstance,
     Report,
+    Resources,
     RunRecord,
     SlotRow,
     TaskInstanceRecord,
@@ -296,6 +298,7 @@ class EngineStore(Store):
         slots: Indices | None,
         offset: int | None,
         after_wave: int | None,
+        resources: Resources = TASKS_OWN,
     ) -> WaveRecord | None:
         """Record the intent to submit these waiting instances as one wave, in one turn.
 
@@ -357,9 +360,17 @@ class EngineStore(Store):
         """Make all that is not final CANCELLED, and the run too if no task is named, in one turn; return how many."""
 
     @abstractmethod
+    def try_again(self, run_id: str, task_name: str, indices: Indices) -> int:
+        """Make these FAILED instances RETRYING at their next attempt, without a person; return how many.
+
+        Nothing happens in a run that is not RUNNING. Unlike with `retry`, the attempt counts against the budgets.
+        """
+
+    @abstractmethod
     def retry(self, run_id: str, task_name: str | None = None, indices: Indices | None = None) -> int:
         """Make FAILED and CANCELLED instances RETRYING at their next attempt and the run RUNNING, in one turn.
 
-        Their last attempt is kept in the history. Clears the errors of tasks that failed as a whole. Requests a
-        dispatch. Returns how many instances (and tasks that failed as a whole) were marked.
+        Their last attempt is kept in the history, and no earlier one counts against the task's `retries` any more.
+        Clears the errors of tasks that failed as a whole. Requests a dispatch. Returns how many instances (and tasks
+        that failed as a whole) were marked.
         """

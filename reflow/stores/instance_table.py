@@ -30,6 +30,13 @@ _SUCCESS = moves.CODES[TaskState.SUCCESS]
 
 _PACKED_TOGETHER = 10_000
 
+# A person's retry gives the budgets of automatic retries afresh.
+_FORGIVE = f"""
+    UPDATE attempts SET forgiven = 1
+     WHERE instance IN (SELECT id FROM instances
+                         WHERE state = {moves.CODES[TaskState.RETRYING]} AND task = ? AND idx BETWEEN ? AND ?)
+"""
+
 
 def insert(
     connection: sqlite3.Connection,
@@ -208,7 +215,8 @@ def attempts(connection: sqlite3.Connection, instance: int) -> list[AttemptRecor
     """Return the attempts that a retry or a release has put behind an instance, oldest first."""
     rows = connection.execute(
         "SELECT a.attempt, a.state, w.job_id, n.name, a.started_at, a.finished_at, a.failure, a.exit_code, a.signal,"
-        " a.error FROM attempts a LEFT JOIN waves w ON w.id = a.wave LEFT JOIN nodes n ON n.id = a.node"
+        " a.error, a.exception, a.max_rss, w.mem, w.time"
+        " FROM attempts a LEFT JOIN waves w ON w.id = a.wave LEFT JOIN nodes n ON n.id = a.node"
         " WHERE a.instance = ? ORDER BY a.attempt",
         (instance,),
     )
@@ -268,6 +276,7 @@ def retry(connection: sqlite3.Connection, run_id: str, task_name: str | None, in
         if task_table.count(connection, task, moves.RETRYABLE):
             statement = _begin_next_attempt(TaskState.RETRYING, moves.RETRYABLE)
             marked += _update(connection, statement, [clock.now()], task, indices)
+            update_spans(connection.cursor(), _FORGIVE, [task], indices)
         if indices is None:
             marked += connection.execute(
                 "UPDATE tasks SET error = NULL WHERE id = ? AND error IS NOT NULL", (task,)
@@ -279,11 +288,20 @@ def retry(connection: sqlite3.Connection, run_id: str, task_name: str | None, in
     return marked
 
 
+def try_again(connection: sqlite3.Connection, run_id: str, task_name: str, indices: Indices) -> int:
+    """Make these FAILED instances RETRYING without a person, who may have ended the run meanwhile; return how many."""
+    if run_table.status_of(connection, run_id) is not RunState.RUNNING:
+        return 0
+    statement = _begin_next_attempt(TaskState.RETRYING, {TaskState.FAILED})
+    return _update(connection, statement, [clock.now()], task_table.key_of(connection, run_id, task_name), indices)
+
+
 def retry_one(connection: sqlite3.Connection, instance: int) -> bool:
     """Make one FAILED or CANCELLED instance RETRYING; return whether it was."""
     cursor = connection.execute(
         f"{_begin_next_attempt(TaskState.RETRYING, moves.RETRYABLE)} AND id = ?", (clock.now(), instance)
     )
+    connection.execute("UPDATE attempts SET forgiven = 1 WHERE instance = ?", (instance,))
     return cursor.rowcount == 1
 
 
@@ -302,7 +320,8 @@ def _begin_next_attempt(state: TaskState, sources: Collection[TaskState]) -> str
     return (
         f"UPDATE instances SET state = {moves.CODES[state]}, attempt = attempt + 1, updated_at = ?, wave = NULL,"
         " node = NULL, exit_code = NULL, signal = NULL, started_at = NULL, finished_at = NULL, failure = NULL,"
-        f" output_hash = NULL, output = NULL, error = NULL WHERE state IN {moves.codes(sources)}"
+        " exception = NULL, max_rss = NULL, output_hash = NULL, output = NULL, error = NULL"
+        f" WHERE state IN {moves.codes(sources)}"
     )
 
 

@@ -33,14 +33,14 @@ _WITHIN = """
        SET state = {state}, updated_at = :now, node = ifnull(:node, node),
            started_at = CASE WHEN started_at IS NULL OR :started_at < started_at THEN :started_at ELSE started_at END,
            finished_at = :finished_at, failure = :failure, exit_code = :exit_code, signal = :signal,
-           output_hash = :output_hash, output = :output, error = :error
+           exception = :exception, max_rss = :max_rss, output_hash = :output_hash, output = :output, error = :error
      WHERE id = :instance AND attempt = :attempt AND state IN {sources}
 """
 _BEYOND = """
     UPDATE instances
        SET state = {state}, attempt = :attempt, updated_at = :now, wave = NULL, node = :node, started_at = :started_at,
            finished_at = :finished_at, failure = :failure, exit_code = :exit_code, signal = :signal,
-           output_hash = :output_hash, output = :output, error = :error
+           exception = :exception, max_rss = :max_rss, output_hash = :output_hash, output = :output, error = :error
      WHERE id = :instance AND attempt < :attempt AND state IN {sources}
 """
 
@@ -344,6 +344,8 @@ def _values(change: _Change, nodes: _Nodes, now: int) -> dict[str, object]:
         "failure": report.failure.value if final and report.failure else None,
         "exit_code": report.exit_code if final else None,
         "signal": report.signal if final else None,
+        "exception": storable(report.exception) or None if final else None,
+        "max_rss": report.max_rss if final else None,
         "identity": pack_hash(identity),
         "output_hash": pack_hash(report.output_hash) if final else None,
         "output": _text(report.output) if final else None,

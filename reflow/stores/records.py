@@ -13,6 +13,22 @@ from ..states import RunState, TaskState
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What a later attempt asks of the scheduler in place of what its task says."""
+
+    #: None for the task's own.
+    mem: str | None = None
+    #: None for the task's own.
+    time: str | None = None
+    #: Nodes that it had better not get again, sorted.
+    exclude: tuple[str, ...] = ()
+
+
+#: What the first attempt asks for.
+TASKS_OWN = Resources()
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One execution of a workflow."""
 
@@ -79,6 +95,13 @@ class TaskInstanceRecord:
     signal: int | None = None
     #: Id of the instance whose result was taken over instead of running, else None.
     cached_from: int | None = None
+    #: Names of the exception's class and of those it inherits from, separated by blanks; '' when nothing was raised.
+    exception: str = ""
+    #: The most memory that the failed attempt used, in KiB, where the scheduler has measured it.
+    max_rss: int | None = None
+    #: What the newest attempt asked for where that is not what its task says: more, after it ran out of it.
+    asked_mem: str | None = None
+    asked_time: str | None = None
 
     def to_public_dict(self) -> dict[str, Any]:
         """Return the record with the state as its string and times as ISO-8601."""
@@ -101,6 +124,11 @@ class AttemptRecord:
     exit_code: int | None
     signal: int | None
     error_text: str | None
+    #: These four as in `TaskInstanceRecord`.
+    exception: str = ""
+    max_rss: int | None = None
+    asked_mem: str | None = None
+    asked_time: str | None = None
 
 
 def _public(record: RunRecord | TaskInstanceRecord) -> dict[str, Any]:
@@ -173,6 +201,8 @@ class Report:
     started_at: int | None = None
     #: Names of the exception's class and of those it inherits from, separated by blanks; '' when nothing was raised.
     exception: str = ""
+    #: The most memory that the attempt used, in KiB, where reconcile learnt it from the scheduler.
+    max_rss: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,22 +217,6 @@ class NewInstance:
     input_hash: str = ""
     #: A hit of the cache: the instance is created as SUCCESS with the output of that instance.
     cached_from: int | None = None
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a later attempt asks of the scheduler in place of what its task says."""
-
-    #: None for the task's own.
-    mem: str | None = None
-    #: None for the task's own.
-    time: str | None = None
-    #: Nodes that it had better not get again, sorted.
-    exclude: tuple[str, ...] = ()
-
-
-#: What the first attempt asks for.
-TASKS_OWN = Resources()
 
 
 class WaveState(str, Enum):
@@ -239,6 +253,8 @@ class WaveRecord:
     after_wave: int | None
     #: When the intent was recorded, microseconds since 1970 UTC.
     created_at: int
+    #: What the job asks for in place of what the task says.
+    resources: Resources = TASKS_OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,3 +334,5 @@ class TaskSummary:
     started_at: int | None
     finished_at: int | None
     cached: int
+    #: How many instances have been tried more than once, because an attempt failed or was cancelled.
+    retried: int = 0

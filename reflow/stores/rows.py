@@ -12,7 +12,7 @@ from .. import clock, codec
 from ..indices import Indices
 from ..states import RunState
 from . import moves
-from .records import AttemptRecord, RunRecord, TaskInstanceRecord, WaveRecord, WaveState
+from .records import AttemptRecord, Resources, RunRecord, TaskInstanceRecord, WaveRecord, WaveState
 
 #: The stored index of a singleton.
 SINGLETON = -1
@@ -33,7 +33,7 @@ RUN_FIELDS = f"{RUN_COLUMNS}, removal"
 INSTANCE_QUERY = """
     SELECT i.id, r.run_id, t.name, i.idx, i.state, w.job_id, i.input, i.output, i.error, i.identity, i.input_hash,
            i.output_hash, i.created_at, i.updated_at, i.attempt, i.started_at, i.finished_at, n.name, i.failure,
-           i.exit_code, i.signal, i.cached_from
+           i.exit_code, i.signal, i.cached_from, i.exception, i.max_rss, w.mem, w.time
       FROM instances i
       JOIN tasks t ON t.id = i.task
       JOIN runs r ON r.id = t.run
@@ -43,7 +43,7 @@ INSTANCE_QUERY = """
 
 WAVE_QUERY = """
     SELECT w.id, r.run_id, t.name, w.job_name, w.state, w.job_id, w.sentinel_job_id, w.slots, w.slot_offset,
-           w.after_wave, w.created_at
+           w.after_wave, w.created_at, w.mem, w.time, w.exclude
       FROM waves w
       JOIN tasks t ON t.id = w.task
       JOIN runs r ON r.id = t.run
@@ -163,12 +163,17 @@ def to_instance(row: Sequence[Any]) -> TaskInstanceRecord:
         exit_code=row[19],
         signal=row[20],
         cached_from=row[21],
+        exception=row[22] or "",
+        max_rss=row[23],
+        asked_mem=row[24],
+        asked_time=row[25],
     )
 
 
 def to_attempt(row: Sequence[Any]) -> AttemptRecord:
     """Make a record of the columns that `AttemptRecord` names, in that order."""
-    attempt, state, job_id, node, started_at, finished_at, failure, exit_code, signal, error = row
+    attempt, state, job_id, node, started_at, finished_at, failure, exit_code, signal, error, *more = row
+    exception, max_rss, asked_mem, asked_time = more
     return AttemptRecord(
         attempt,
         moves.STATES[state],
@@ -180,6 +185,10 @@ def to_attempt(row: Sequence[Any]) -> AttemptRecord:
         exit_code,
         signal,
         error,
+        exception or "",
+        max_rss,
+        asked_mem,
+        asked_time,
     )
 
 
@@ -198,6 +207,7 @@ def to_wave(row: Sequence[Any]) -> WaveRecord:
         offset=row[8],
         after_wave=row[9],
         created_at=row[10],
+        resources=Resources(row[11], row[12], tuple(row[13].split(",")) if row[13] else ()),
     )
 
 

@@ -35,6 +35,24 @@ MIGRATIONS: dict[int, str] = {
              WHERE task = NEW.task AND state = NEW.state;
         END;
         ALTER TABLE runs ADD COLUMN removal INTEGER NOT NULL DEFAULT 0 CHECK (removal IN (0, 1, 2));
+        ALTER TABLE instances ADD COLUMN exception TEXT;
+        ALTER TABLE instances ADD COLUMN max_rss INTEGER;
+        ALTER TABLE attempts ADD COLUMN exception TEXT;
+        ALTER TABLE attempts ADD COLUMN max_rss INTEGER;
+        ALTER TABLE attempts ADD COLUMN forgiven INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE tasks ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE runs ADD COLUMN refill_at INTEGER;
+        ALTER TABLE waves ADD COLUMN mem TEXT;
+        ALTER TABLE waves ADD COLUMN time TEXT;
+        ALTER TABLE waves ADD COLUMN exclude TEXT;
+        DROP TRIGGER instance_leaves_attempt;
+        CREATE TRIGGER instance_leaves_attempt
+        BEFORE UPDATE OF attempt ON instances WHEN NEW.attempt > OLD.attempt BEGIN
+            INSERT INTO attempts (instance, attempt, state, wave, node, exit_code, signal, started_at, finished_at,
+                                  failure, error, exception, max_rss)
+            VALUES (OLD.id, OLD.attempt, OLD.state, OLD.wave, OLD.node, OLD.exit_code, OLD.signal, OLD.started_at,
+                    OLD.finished_at, OLD.failure, OLD.error, OLD.exception, OLD.max_rss);
+        END;
     """,
 }
 

@@ -37,7 +37,9 @@ CREATE TABLE runs (
     parameters TEXT NOT NULL,
     settings TEXT NOT NULL,
     -- 1 when the run's files are gone and its rows stay for the cache, 2 when all of it is being removed.
-    removal INTEGER NOT NULL DEFAULT 0 CHECK (removal IN (0, 1, 2))
+    removal INTEGER NOT NULL DEFAULT 0 CHECK (removal IN (0, 1, 2)),
+    -- Instances wait because of a cap on queued jobs, until no more than so many are in flight; NULL: nothing does.
+    refill_at INTEGER
 );
 
 CREATE INDEX runs_to_dispatch ON runs (id) WHERE dispatch_requested = 1;
@@ -53,6 +55,8 @@ CREATE TABLE tasks (
     error TEXT,
     -- JSON of the task's plan; NULL when instances came without a specification.
     config TEXT,
+    -- How often a failed instance is tried again without a person.
+    retries INTEGER NOT NULL DEFAULT 0,
     UNIQUE (run, name)
 );
 
@@ -76,7 +80,11 @@ CREATE TABLE waves (
     slots TEXT,
     slot_offset INTEGER,
     after_wave INTEGER REFERENCES waves (id),
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    -- What the wave asks for in place of what its task says, NULL for the task's own; nodes to avoid as n1,n2.
+    mem TEXT,
+    time TEXT,
+    exclude TEXT
 );
 
 CREATE INDEX waves_of_task ON waves (task);
@@ -111,6 +119,9 @@ CREATE TABLE instances (
     error TEXT,
     -- SHA-256 of an output too big for a row: its text is the file of that name in `<manifest>.outputs`.
     output_file BLOB,
+    -- Names of the classes of what was raised, and the most memory that was used, in KiB; of failures only.
+    exception TEXT,
+    max_rss INTEGER,
     UNIQUE (task, idx)
 );
 
@@ -132,6 +143,10 @@ CREATE TABLE attempts (
     finished_at INTEGER,
     failure TEXT,
     error TEXT,
+    exception TEXT,
+    max_rss INTEGER,
+    -- A person has asked for another attempt since, so this one does not count against the task's retries.
+    forgiven INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (instance, attempt)
 ) WITHOUT ROWID;
 
@@ -175,9 +190,10 @@ BEGIN
 END;
 
 CREATE TRIGGER instance_leaves_attempt BEFORE UPDATE OF attempt ON instances WHEN NEW.attempt > OLD.attempt BEGIN
-    INSERT INTO attempts (instance, attempt, state, wave, node, exit_code, signal, started_at, finished_at, failure, error)
+    INSERT INTO attempts (instance, attempt, state, wave, node, exit_code, signal, started_at, finished_at,
+                          failure, error, exception, max_rss)
     VALUES (OLD.id, OLD.attempt, OLD.state, OLD.wave, OLD.node, OLD.exit_code, OLD.signal, OLD.started_at,
-            OLD.finished_at, OLD.failure, OLD.error);
+            OLD.finished_at, OLD.failure, OLD.error, OLD.exception, OLD.max_rss);
 END;
 
 CREATE TRIGGER instance_moved AFTER UPDATE OF state ON instances WHEN NOT EXISTS (SELECT 1 FROM bulk) BEGIN

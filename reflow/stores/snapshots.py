@@ -11,6 +11,7 @@ from ..plan import LiveWave, RunSnapshot, TaskSnapshot
 from ..spec import TaskPlan
 from ..states import FINAL, WAITING, TaskState
 from . import moves, run_table, task_table
+from .histories import histories
 from .records import WaveState
 
 #: Ranges of stored indices by state and wave.
@@ -55,6 +56,7 @@ def _task(
         free=Indices.from_ranges(free),
         waves=_live_waves(connection, key, in_waves),
         error=error,
+        histories=histories(connection, key, plan),
     )
 
 

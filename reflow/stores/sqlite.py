@@ -17,11 +17,13 @@ from ..states import FINAL, RunState, TaskState
 from . import cache, counting, instance_table, merging, run_table, snapshots, task_table, wave_table
 from .connection import P, Query
 from .records import (
+    TASKS_OWN,
     AttemptRecord,
     CachedResult,
     InFlight,
     NewInstance,
     Report,
+    Resources,
     RunRecord,
     SlotRow,
     TaskInstanceRecord,
@@ -211,8 +213,9 @@ class SqliteStore(SqliteRows):
         slots: Indices | None,
         offset: int | None,
         after_wave: int | None,
+        resources: Resources = TASKS_OWN,
     ) -> WaveRecord | None:
-        return self._write(wave_table.reserve, run_id, task_name, indices, slots, offset, after_wave)
+        return self._write(wave_table.reserve, run_id, task_name, indices, slots, offset, after_wave, resources)
 
     def list_waves(self, run_id: str, states: Collection[WaveState] | None = None) -> list[WaveRecord]:
         return self._read(wave_table.find_all, run_id, states)
@@ -257,6 +260,9 @@ class SqliteStore(SqliteRows):
 
     def cancel(self, run_id: str, task_name: str | None = None) -> int:
         return self._merge_and(instance_table.cancel, run_id, task_name)
+
+    def try_again(self, run_id: str, task_name: str, indices: Indices) -> int:
+        return self._write(instance_table.try_again, run_id, task_name, indices)
 
     def retry(self, run_id: str, task_name: str | None = None, indices: Indices | None = None) -> int:
         return self._merge_and(instance_table.retry, run_id, task_name, indices)

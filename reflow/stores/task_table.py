@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .. import clock
+from .. import clock, pacing
 from ..errors import UnknownTaskError
 from ..states import IN_FLIGHT, RunState, TaskState
 from . import moves, run_table
@@ -39,8 +39,8 @@ def put_spec(connection: sqlite3.Connection, spec: TaskSpecRecord) -> None:
     run = run_table.key_of(connection, spec.run_id)
     task = ensure(connection, run, spec.task_name, spec.is_array)
     connection.execute(
-        "UPDATE tasks SET is_array = ?, config = ? WHERE id = ?",
-        (int(spec.is_array), storable(json.dumps(dict(spec.config))), task),
+        "UPDATE tasks SET is_array = ?, config = ?, retries = ? WHERE id = ?",
+        (int(spec.is_array), storable(json.dumps(dict(spec.config))), _retries(spec.config), task),
     )
     chained = _chain_parents(spec.config)
     connection.execute("DELETE FROM dependencies WHERE task = ?", (task,))
@@ -175,7 +175,18 @@ def _summary(
         started_at=started_at,
         finished_at=finished_at,
         cached=cached,
+        retried=_count_retried(connection, key),
     )
+
+
+def _count_retried(connection: sqlite3.Connection, task: int) -> int:
+    ended = moves.codes((TaskState.FAILED, TaskState.CANCELLED))
+    counted: int = connection.execute(
+        "SELECT count(DISTINCT a.instance) FROM waves w JOIN attempts a ON a.wave = w.id"
+        f" WHERE w.task = ? AND a.state IN {ended}",
+        (task,),
+    ).fetchone()[0]
+    return counted
 
 
 def fail(connection: sqlite3.Connection, run_id: str, task_name: str, error_text: str) -> None:
@@ -188,9 +199,10 @@ def fail(connection: sqlite3.Connection, run_id: str, task_name: str, error_text
 def request_dispatch(connection: sqlite3.Connection, ended: Iterable[int], failed: Iterable[int]) -> None:
     """Note that runs have to be looked at, of whose tasks some instances ended, and of these some failed.
 
-    That is so when a task has nothing in flight any more, and at a failure that other arrays follow element by
-    element: their elements have to go back to waiting.
+    That is so when a task has nothing in flight any more, at a failure that other arrays follow element by element
+    (their elements have to go back to waiting), and when failures may be tried again, at the pace of `pacing`.
     """
+    ended, failed = list(ended), list(failed)
     mark = (
         f"UPDATE runs SET dispatch_requested = 1 WHERE status = '{RunState.RUNNING.value}' AND dispatch_requested = 0"
         " AND id = (SELECT t.run FROM tasks t WHERE t.id = ? AND {condition})"
@@ -205,11 +217,31 @@ def request_dispatch(connection: sqlite3.Connection, ended: Iterable[int], faile
     )
     connection.executemany(mark.format(condition=idle), [(task,) for task in ended])
     connection.executemany(mark.format(condition=followed), [(task,) for task in failed])
+    due = [(task,) for task in ended if _may_try_again(connection, task)]
+    connection.executemany(mark.format(condition="1"), due)
+
+
+def _may_try_again(connection: sqlite3.Connection, task: int) -> bool:
+    retries, began = connection.execute(
+        "SELECT t.retries, r.created_at FROM tasks t JOIN runs r ON r.id = t.run WHERE t.id = ?", (task,)
+    ).fetchone()
+    if not retries or not count(connection, task, (TaskState.FAILED,)):
+        return False
+    waves, last = connection.execute("SELECT count(*), max(created_at) FROM waves WHERE task = ?", (task,)).fetchone()
+    now = clock.now()
+    return last is not None and pacing.retry_is_due(waves, (now - began) / 1e6, (now - last) / 1e6)
 
 
 def _dependencies(connection: sqlite3.Connection, key: int) -> list[str]:
     rows = connection.execute("SELECT name FROM dependencies WHERE task = ? ORDER BY name", (key,))
     return [name for (name,) in rows]
+
+
+def _retries(config: Mapping[str, Any]) -> int:
+    """Find in a `TaskPlan`'s JSON how often instances are tried again; in any other configuration 0."""
+    options = config.get("config")
+    retries = options.get("retries") if isinstance(options, Mapping) else None
+    return retries if isinstance(retries, int) else 0
 
 
 def _chain_parents(config: Mapping[str, Any]) -> set[str]:

@@ -16,7 +16,7 @@ from ..errors import ManifestError
 from ..indices import Indices
 from ..states import WAITING, RunState, TaskState
 from . import counting, instance_table, moves, run_table, task_table
-from .records import Failure, InFlight, SlotRow, WaveRecord, WaveState
+from .records import Failure, InFlight, Resources, SlotRow, WaveRecord, WaveState
 from .rows import SINGLETON, WAVE_QUERY, collect, spans, storable, to_wave, unpack_index
 
 _WAITING = moves.codes(WAITING)
@@ -34,12 +34,17 @@ def reserve(
     slots: Indices | None,
     offset: int | None,
     after_wave: int | None,
+    resources: Resources,
 ) -> WaveRecord | None:
     """Record the intent to submit these instances; None, and nothing recorded, when one of them is not free."""
     task = task_table.key_of(connection, run_id, task_name)
     if run_table.status_of(connection, run_id) is not RunState.RUNNING or not indices:
         return None
     wave = _insert(connection, task, task_name, indices, slots, offset, after_wave)
+    connection.execute(
+        "UPDATE waves SET mem = ?, time = ?, exclude = ? WHERE id = ?",
+        (resources.mem, resources.time, ",".join(resources.exclude) or None, wave),
+    )
     cursor = connection.executemany(
         f"UPDATE instances SET wave = ? WHERE task = ? AND state IN {_WAITING} AND wave IS NULL"
         " AND idx BETWEEN ? AND ?",

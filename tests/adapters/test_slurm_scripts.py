@@ -298,3 +298,18 @@ def test_missing_working_folder_ends_the_job_and_says_so(job):
     done = run_script(replace(job, working_dir=Path("/no/such/folder")))
     assert done.returncode == 1
     assert "exit code 1 of: cd -- /no/such/folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        ({}, ["--no-requeue"]),
+        ({"requeue": True}, ["--requeue"]),
+        ({"requeue": False}, ["--no-requeue"]),
+        ({"no_requeue": False}, []),
+    ],
+)
+def test_a_lost_slot_is_not_started_again_behind_our_back_unless_the_task_says_so(options, printed):
+    job = replace(PLAIN, resources=replace(PLAIN.resources, options=options))
+    lines = [line.split()[1] for line in SlurmExecutor().render(job).splitlines() if "requeue" in line]
+    assert lines == printed

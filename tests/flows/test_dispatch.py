@@ -109,12 +109,12 @@ def test_dispatchers_at_once_submit_each_wave_once(tmp_path, store, fake_slurm):
     assert sorted(wave.task_name for wave in store.list_waves(run.run_id)) == ["measure", "shift", "square", "total"]
 
 
-def test_an_element_whose_node_failed_is_settled_from_the_schedulers_account(tmp_path, store, fake_slurm):
-    fake_slurm.inject("NODE_FAIL", name="square-*", slots="1", requeue=False)
+def test_an_element_that_ran_out_of_memory_is_settled_from_the_schedulers_account(tmp_path, store, fake_slurm):
+    fake_slurm.inject("OUT_OF_MEMORY", name="square-*", slots="1")
     run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
     assert run.wait(60) is RunState.FAILED
     failed = store.get_task_instance_record(run.run_id, "square", 1)
-    assert (failed.state, failed.failure) == (TaskState.FAILED, "NODE_FAIL")
+    assert (failed.state, failed.failure) == (TaskState.FAILED, "OUT_OF_MEMORY")
     assert run.retry() == 1
     assert run.wait(60) is RunState.SUCCESS
     assert run.results("total") == sum(number**2 + 1 for number in range(3))

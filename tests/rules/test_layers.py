@@ -38,6 +38,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "inputs",
         "options",
         "parameters",
+        "pacing",
         "params",
         "plan",
         "retry_options",

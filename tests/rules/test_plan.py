@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reflow.indices import Indices
-from reflow.plan import Expand, Finish, LiveWave, Release, RunSnapshot, Submit, TaskSnapshot, next_steps
+from reflow.plan import Expand, Finish, LiveWave, Release, Retry, RunSnapshot, Submit, TaskSnapshot, next_steps
+from reflow.retrying import Try
 from reflow.spec import Delivery, JobConfig, ResultInput, Step, Take, TaskPlan
 from reflow.states import RunState, TaskState
+from reflow.stores.records import Failure, Resources
 
 FAN_OUT = (Take.ITEMS, Delivery.EACH)
 CHAIN = (Take.ELEMENTS, Delivery.CHAIN)
@@ -163,3 +167,66 @@ def test_a_run_whose_only_trouble_was_a_cancelled_element_is_cancelled():
 
 def test_a_run_that_is_over_has_no_steps():
     assert steps(task(LIST, 1, PENDING="0"), status=RunState.CANCELLED) == ()
+
+
+OOM = Try(Failure.OUT_OF_MEMORY)
+STUBBORN = plan("count", ("list", FAN_OUT), retries=2, mem="1G")
+
+
+def failed(its_plan, width, histories, **states):
+    known = task(its_plan, width, **states)
+    return replace(known, histories={tuple(tries): Indices.parse(text) for text, tries in histories.items()})
+
+
+def test_failed_elements_begin_their_next_attempt_while_their_neighbours_run():
+    running = wave(2, "3")
+    count = replace(
+        failed(STUBBORN, 4, {"0-1": [OOM], "2": [OOM, OOM, OOM]}, FAILED="0-2", RUNNING="3"), waves=(running,)
+    )
+    assert steps(LIST_DONE, count) == (Retry("count", Indices([0, 1])),)
+
+
+def test_a_task_without_retries_leaves_its_failures_to_a_person():
+    assert steps(LIST_DONE, failed(COUNT, 1, {"0": [OOM]}, FAILED="0")) == (Finish(RunState.FAILED),)
+
+
+def test_what_a_node_has_lost_is_tried_again_although_the_task_has_no_retries():
+    lost = Try(Failure.NODE_FAIL, node="n1")
+    assert steps(LIST_DONE, failed(COUNT, 1, {"0": [lost]}, FAILED="0")) == (Retry("count", Indices([0])),)
+    waiting = failed(COUNT, 1, {"0": [lost]}, RETRYING="0")
+    assert steps(LIST_DONE, waiting) == (Submit("count", Indices([0]), resources=Resources(exclude=("n1",))),)
+
+
+def test_elements_are_submitted_in_one_wave_for_each_amount_that_they_need():
+    histories = {"1,3": [OOM], "2": [OOM, OOM], "4": [Try(Failure.LOST)]}
+    count = failed(STUBBORN, 6, histories, RETRYING="1-4", PENDING="0,5")
+    assert steps(LIST_DONE, count) == (
+        Submit("count", Indices([0, 4, 5])),
+        Submit("count", Indices([1, 3]), resources=Resources(mem="2G")),
+        Submit("count", Indices([2]), resources=Resources(mem="4G")),
+    )
+
+
+def test_the_followers_of_elements_that_are_tried_again_are_released_and_follow_the_new_wave():
+    parent = replace(
+        failed(STUBBORN, 2, {"1": [OOM]}, RUNNING="0", FAILED="1"),
+        waves=(wave(2, "0"),),
+    )
+    child = task(SCALE, 2, SUBMITTED="0-1", waves=[wave(3, "0-1", after_wave=2)])
+    assert steps(LIST_DONE, parent, child) == (Release("scale", Indices([1])), Retry("count", Indices([1])))
+    again = replace(parent, states={TaskState.RUNNING: Indices([0]), TaskState.RETRYING: Indices([1])})
+    again = replace(again, free=Indices([1]))
+    released = task(SCALE, 2, SUBMITTED="0", PENDING="1", waves=[wave(3, "0", after_wave=2)])
+    assert steps(LIST_DONE, again, released) == (Submit("count", Indices([1]), resources=Resources(mem="2G")),)
+
+
+def test_a_run_waits_for_the_reason_why_a_worker_was_interrupted():
+    told = failed(STUBBORN, 1, {"0": [Try(Failure.INTERRUPTED)]}, FAILED="0")
+    assert steps(LIST_DONE, told) == ()
+    assert steps(LIST_DONE, told, knows_reasons=False) == (Finish(RunState.FAILED),)
+
+
+def test_a_partial_gather_waits_for_that_reason_too():
+    partial = plan("total", ("count", GATHER), allow_partial=True)
+    told = failed(STUBBORN, 2, {"0": [Try(Failure.INTERRUPTED)]}, FAILED="0", SUCCESS="1")
+    assert steps(LIST_DONE, told, task(partial)) == ()

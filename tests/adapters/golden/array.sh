@@ -16,6 +16,7 @@
 #SBATCH --gres=gpu:1
 #SBATCH --exclusive
 #SBATCH --comment="say \"hi\" #1"
+#SBATCH --no-requeue
 
 # Whatever fails before the task ends the job and says so in its log. Failures inside sourced files do not count.
 trap 'reflow_code=$?; if [ -z "${BASH_SOURCE[1]:-}" ]; then echo "reflow: the job ends before its task begins: exit code $reflow_code of: $BASH_COMMAND" >&2; exit "$reflow_code"; fi' ERR

@@ -8,6 +8,7 @@
 #SBATCH --cpus-per-task=1
 #SBATCH --time=00:30:00
 #SBATCH --mem=4G
+#SBATCH --no-requeue
 
 # Whatever fails before the task ends the job and says so in its log. Failures inside sourced files do not count.
 trap 'reflow_code=$?; if [ -z "${BASH_SOURCE[1]:-}" ]; then echo "reflow: the job ends before its task begins: exit code $reflow_code of: $BASH_COMMAND" >&2; exit "$reflow_code"; fi' ERR
