@@ -130,9 +130,7 @@ def _advance(run: ActiveRun) -> bool:
     previous: tuple[PlanStep, ...] = ()
     while accepted:
         snapshot = run.store.snapshot(run.run_id)
-        steps = next_steps(
-            snapshot, follow_elements=run.executor.follows_elements, knows_reasons=run.executor.needs_sentinel
-        )
+        steps = next_steps(snapshot, follow_elements=run.executor.follows_elements)
         if not steps or steps == previous:
             break
         # Every step is tried: what the scheduler defers for one task, it may take for another.

@@ -9,7 +9,7 @@ from .indices import Indices
 from .retrying import Try, next_resources, resources
 from .spec import Delivery, Take, TaskPlan
 from .states import RunState, TaskState
-from .stores.records import TASKS_OWN, Failure, Resources
+from .stores.records import TASKS_OWN, Resources
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,6 @@ class TaskSnapshot:
     error: str | None = None
     #: Waiting and failed indices that have failed before, by what happened to them, oldest first.
     histories: Mapping[tuple[Try, ...], Indices] = field(default_factory=dict)
-
-    def undecided(self) -> Indices:
-        """Return the failed indices whose workers got a signal and cannot tell why; the scheduler will."""
-        found = Indices()
-        for history, indices in self.histories.items():
-            if history[-1].failure is Failure.INTERRUPTED:
-                found = found | indices
-        return found & self.within(TaskState.FAILED)
 
     def within(self, *states: TaskState) -> Indices:
         """Return the indices that are in any of these states."""
@@ -113,24 +105,21 @@ class Finish:
 PlanStep = Expand | Submit | Retry | Release | Finish
 
 
-def next_steps(
-    snapshot: RunSnapshot, *, follow_elements: bool = True, knows_reasons: bool = True
-) -> tuple[PlanStep, ...]:
+def next_steps(snapshot: RunSnapshot, *, follow_elements: bool = True) -> tuple[PlanStep, ...]:
     """Return what to do now; nothing when the run is over or can only wait.
 
     `follow_elements` says whether the scheduler can start element i of a chain when element i of its parent is
-    done, `knows_reasons` whether it can tell why a worker was interrupted. The caller performs the steps, takes a new
-    snapshot and asks again until there are none.
+    done. The caller performs the steps, takes a new snapshot and asks again until there are none.
     """
     if snapshot.status is not RunState.RUNNING:
         return ()
-    view = _View(snapshot, knows_reasons)
+    view = _View(snapshot)
     releases = tuple(step for task in snapshot.tasks for step in _releases(view, task))
     retries = tuple(step for task in snapshot.tasks for step in _retries(task))
     if releases or retries:
         return releases + retries
     steps = [step for task in snapshot.tasks for step in _task_steps(view, task, follow_elements)]
-    if not steps and not any(view.is_in_flight(task) for task in snapshot.tasks):
+    if not steps and not any(_is_in_flight(task) for task in snapshot.tasks):
         return (Finish(_final_status(view)),)
     return tuple(steps)
 
@@ -138,9 +127,8 @@ def next_steps(
 class _View:
     """What the rules ask about tasks, each answer worked out once."""
 
-    def __init__(self, snapshot: RunSnapshot, knows_reasons: bool) -> None:
+    def __init__(self, snapshot: RunSnapshot) -> None:
         self.tasks = {task.plan.name: task for task in snapshot.tasks}
-        self._knows_reasons = knows_reasons
         self._blocked: dict[str, Indices] = {}
 
     def blocked(self, name: str) -> Indices:
@@ -164,7 +152,7 @@ class _View:
         if task.error is not None:
             return True
         over = task.within(TaskState.SUCCESS, TaskState.FAILED, TaskState.CANCELLED) | self.blocked(name)
-        return task.width is not None and len(over) == task.width and not self._waits_for_reasons(task)
+        return task.width is not None and len(over) == task.width
 
     def is_ready(self, task: TaskSnapshot) -> bool:
         """Return whether everything but the chain parents has what this task needs."""
@@ -174,14 +162,6 @@ class _View:
             for name in task.plan.upstreams
             if name not in task.plan.chain_parents or name in task.plan.after
         )
-
-    def is_in_flight(self, task: TaskSnapshot) -> bool:
-        """Return whether the scheduler has something to do for the task, or something to tell about it."""
-        in_hand = bool(task.waves) or bool(task.within(TaskState.SUBMITTED, TaskState.RUNNING))
-        return in_hand or self._waits_for_reasons(task)
-
-    def _waits_for_reasons(self, task: TaskSnapshot) -> bool:
-        return self._knows_reasons and bool(task.undecided())
 
     def is_fine(self, name: str) -> bool:
         """Return whether the task is no reason to call the run failed."""
@@ -198,6 +178,10 @@ def _partial_upstreams(plan: TaskPlan) -> frozenset[str]:
         return frozenset()
     taken = (step for result in plan.results if result.delivery is not Delivery.CHAIN for step in result.steps)
     return frozenset(step.task for step in taken if step.take in (Take.ELEMENTS, Take.FLAT)) - set(plan.after)
+
+
+def _is_in_flight(task: TaskSnapshot) -> bool:
+    return bool(task.waves) or bool(task.within(TaskState.SUBMITTED, TaskState.RUNNING))
 
 
 def _retries(task: TaskSnapshot) -> list[Retry]:

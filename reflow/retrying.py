@@ -26,7 +26,9 @@ INFRASTRUCTURE = frozenset({Failure.NODE_FAIL, Failure.PREEMPTED})
 INFRASTRUCTURE_RETRIES = 5
 
 #: What ``retries=N`` alone tries again: the process came to an end that the function did not choose.
-ABNORMAL = frozenset({Failure.OUT_OF_MEMORY, Failure.TIMEOUT, Failure.FAILED, Failure.EXIT, Failure.LOST})
+ABNORMAL = frozenset(
+    {Failure.OUT_OF_MEMORY, Failure.TIMEOUT, Failure.FAILED, Failure.EXIT, Failure.INTERRUPTED, Failure.LOST}
+)
 
 #: What ``retry_on=`` may name.
 RETRYABLE = ABNORMAL | {Failure.EXCEPTION, Failure.WORKER}

@@ -218,15 +218,3 @@ def test_the_followers_of_elements_that_are_tried_again_are_released_and_follow_
     again = replace(again, free=Indices([1]))
     released = task(SCALE, 2, SUBMITTED="0", PENDING="1", waves=[wave(3, "0", after_wave=2)])
     assert steps(LIST_DONE, again, released) == (Submit("count", Indices([1]), resources=Resources(mem="2G")),)
-
-
-def test_a_run_waits_for_the_reason_why_a_worker_was_interrupted():
-    told = failed(STUBBORN, 1, {"0": [Try(Failure.INTERRUPTED)]}, FAILED="0")
-    assert steps(LIST_DONE, told) == ()
-    assert steps(LIST_DONE, told, knows_reasons=False) == (Finish(RunState.FAILED),)
-
-
-def test_a_partial_gather_waits_for_that_reason_too():
-    partial = plan("total", ("count", GATHER), allow_partial=True)
-    told = failed(STUBBORN, 2, {"0": [Try(Failure.INTERRUPTED)]}, FAILED="0", SUCCESS="1")
-    assert steps(LIST_DONE, told, task(partial)) == ()

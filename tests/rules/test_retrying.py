@@ -56,7 +56,7 @@ def test_retry_on_names_all_that_is_tried_again():
     assert asked(config, "TIMEOUT") is None
 
 
-@pytest.mark.parametrize("failure", ["REFUSED", "CANCELLED", "INTERRUPTED"])
+@pytest.mark.parametrize("failure", ["REFUSED", "CANCELLED"])
 def test_what_a_person_or_the_scheduler_refuses_is_never_tried_again_by_itself(failure):
     assert asked(JobConfig(retries=9), failure) is None
 
