@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .asking import WORKERS_WAIT_SECONDS, is_due, put_off
 from .code import unpickle_object
 from .errors import ReflowError, SchedulerError, UnknownRunError
 from .executors import create
@@ -33,6 +34,9 @@ _log = logging.getLogger("reflow")
 #: and how long it pauses at first and at most, in seconds.
 DEFERRED_SECONDS = 1_500.0
 DEFERRED_PAUSES = (2.0, 60.0)
+
+#: How long the jobs of a new run are left alone, in seconds.
+FIRST_QUESTION_SECONDS = 5.0
 
 #: How long a sentinel or a command waits for another dispatcher of the same run, in seconds.
 LOCK_SECONDS = 600.0
@@ -97,11 +101,22 @@ def dispatch_requested(store: SqliteStore) -> None:
             _log.warning("run %s was not dispatched from here: %s", run_id, error)
 
 
+def look_after(store: SqliteStore, run_id: str) -> None:
+    """Settle what the workers of a run could not report, if nobody has asked for a while; dispatch if that changed it.
+
+    Workers that have done their own do it, because the sentinel comes only when the slowest of their wave has ended.
+    """
+    run = open_run(store, run_id)
+    if is_due(run.folder, WORKERS_WAIT_SECONDS) and reconcile(run):
+        store.request_dispatch(run_id)
+        dispatch(run)
+
+
 def watch_over(store: SqliteStore, run_id: str, wave_id: int) -> None:
     """Do a sentinel's work: settle the wave's silent instances, dispatch, and stay behind what is still running."""
     run = open_run(store, run_id)
     store.merge(wait=True)
-    reconcile(run)
+    reconcile(run, must=True)
     store.request_dispatch(run_id)
     dispatch(run, wait=True)
     deadline, pause = time.monotonic() + DEFERRED_SECONDS, DEFERRED_PAUSES[0]
@@ -137,6 +152,7 @@ def _advance(run: ActiveRun) -> bool:
         done = [_perform(run, snapshot, step) for step in steps]
         accepted = all(done)
         previous = steps
+    put_off(run.folder, FIRST_QUESTION_SECONDS)
     _put_sentinels(run, run.store.snapshot(run.run_id))
     return accepted
 
@@ -180,14 +196,15 @@ def _put_sentinels(run: ActiveRun, snapshot: RunSnapshot) -> None:
             submit_sentinel(run, wave)
 
 
-def settle(run: ActiveRun) -> None:
-    """Bring the manifest up to the truth from the login node: merge, ask the scheduler, dispatch what is due.
+def settle(run: ActiveRun, *, must: bool = False) -> None:
+    """Bring the manifest up to the truth: merge, ask the scheduler if the last answer is old, dispatch what is due.
 
-    Never fails because of the scheduler: what the manifest knows is shown all the same.
+    With `must` the scheduler is asked in any case. Never fails because of the scheduler: what the manifest knows is
+    shown all the same.
     """
     run.store.merge()
     try:
-        if reconcile(run) or run.store.dispatch_requested(run.run_id):
+        if reconcile(run, must=must) or run.store.dispatch_requested(run.run_id):
             run.store.request_dispatch(run.run_id)
             dispatch(run)
     except SchedulerError as error:

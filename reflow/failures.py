@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import clock
+from .amounts import format_memory
 from .indices import Indices
 from .spec import JobConfig
 from .stores.records import AttemptRecord, FailedInstance, TaskInstanceRecord
@@ -275,12 +276,14 @@ def _used(instance: TaskInstanceRecord) -> dict[str, Any]:
     took = None
     if instance.started_at is not None and instance.finished_at is not None:
         took = (instance.finished_at - instance.started_at).total_seconds()
-    return {"seconds": took}
+    return {"seconds": took, "mem_kib": instance.max_rss}
 
 
 def _used_text(instance: TaskInstanceRecord) -> str:
     took = _took(instance)
-    return f"time {took}" if took else ""
+    # Sampled every 30 s or so: what ran out of memory in a moment shows less than it asked for.
+    mem = f"mem {format_memory(instance.max_rss)} (sampled)" if instance.max_rss else ""
+    return ", ".join(words for words in (mem, f"time {took}" if took else "") if words)
 
 
 def _attempt_dict(attempt: AttemptRecord) -> dict[str, Any]:

@@ -9,6 +9,7 @@
         logs/<task>/wave-<wave>.log     the scheduler's own words, and what failed before Python began
         code/                           a workflow that no file can give back, pickled
         dispatch.lock
+        asked.json, asked.lock          when the scheduler was asked, and who may (see `reflow.asking`)
 """
 
 from __future__ import annotations
@@ -65,6 +66,16 @@ class RunFolder:
     def dispatch_lock(self) -> Path:
         """The file that one dispatcher at a time locks."""
         return self.path / "dispatch.lock"
+
+    @property
+    def questions(self) -> Path:
+        """What the last question to the scheduler left open."""
+        return self.path / "asked.json"
+
+    @property
+    def question_lock(self) -> Path:
+        """The file that who asks the scheduler locks."""
+        return self.path / "asked.lock"
 
     @property
     def code(self) -> Path:

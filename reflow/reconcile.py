@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from . import clock
+from . import clock, pacing
+from .asking import Notes, turn
 from .executors.base import JobStatus, SlotKey, SlotStatus
+from .indices import Indices
 from .launch import ActiveRun
 from .states import TaskState
 from .stores.records import Failure, InFlight, Report
 
 #: How long an ended job's report may take to become visible on a slow file system, in seconds.
 GRACE_SECONDS = 10.0
+
+#: A question that took long is asked so much more rarely: a pause of so many times its duration.
+PAUSE_OF_DURATION = 20.0
+
+#: Of how many failures at most the used memory is asked for: it stands on step rows, which cost ten times as much.
+MOST_MEASURED = 50
+
+#: What Slurm gives as the reason when a job never began: a node without the user's home, a full disk.
+LAUNCH_FAILURE = "JobLaunchFailure"
 
 _FAILURES = {
     JobStatus.FAILED: Failure.FAILED,
@@ -24,39 +36,73 @@ _FAILURES = {
     JobStatus.COMPLETED: Failure.LOST,
 }
 
+Suspect = tuple[InFlight, "SlotStatus | None"]
 
-def reconcile(run: ActiveRun, *, grace: float = GRACE_SECONDS) -> int:
+
+def reconcile(run: ActiveRun, *, must: bool = False, grace: float = GRACE_SECONDS) -> int:
     """Settle every instance whose job is over and who has no report; return how many were settled.
 
-    Asks the scheduler once, and once more after `grace` seconds when a job is over without a report or is unknown:
-    the report may be on its way, and the account may lag. Raises `SchedulerError` when the scheduler cannot be asked.
+    One question for all jobs of the run, and none while the last answer is young. A job that is over without a report
+    although it did not end badly, or that is unknown, is settled at a second look `grace` seconds later: the report
+    may be on its way, and the account may lag. With `must` the question is asked whoever asked before, and the second
+    look waited for. Raises `SchedulerError` when the scheduler cannot be asked.
     """
-    suspects = _suspects(run)
-    if not suspects:
-        return 0
-    certain = [each for each, status in suspects if status is not None and _is_certain(status)]
-    settled = run.store.apply([_verdict(each, status) for each, status in suspects if each in certain])
-    if len(certain) < len(suspects):
-        doubtful = {each for each, _ in suspects} - set(certain)
-        time.sleep(grace)
-        settled += run.store.apply([_verdict(each, status) for each, status in _suspects(run) if each in doubtful])
-    return settled
+    with turn(run.folder, must=must) as notes:
+        if notes is None:
+            return 0
+        settled = _look(run, notes, grace)
+        if must and notes.doubts:
+            time.sleep(grace)
+            settled += _look(run, notes, 0.0)
+        return settled
 
 
-def _suspects(run: ActiveRun) -> list[tuple[InFlight, SlotStatus | None]]:
-    """Return the instances in flight that the scheduler calls over or does not know, with what it says of them."""
+def _look(run: ActiveRun, notes: Notes, grace: float) -> int:
+    """Ask, settle what is certain or was in doubt for `grace` seconds, and note what is in doubt now."""
+    now, began = time.time(), time.monotonic()
+    record = run.store.get_run_record(run.run_id)
+    age = now - record.created_at.timestamp() if record is not None else 0.0
+    notes.next_at = now + pacing.pause(age)  # also when the question fails: a controller that is down costs 18 s
+    suspects, notes.waiting = _suspects(run)
+    notes.next_at = now + max(pacing.pause(age), PAUSE_OF_DURATION * (time.monotonic() - began))
+    ripe = Indices()
+    for since, ids in notes.doubts.items():
+        if now - since >= grace:
+            ripe = ripe | ids
+    certain = [(each, status) for each, status in suspects if _is_certain(status) or each.instance in ripe]
+    doubtful = Indices(each.instance for each, status in suspects) - Indices(each.instance for each, _ in certain)
+    notes.doubts = _still_doubted(notes.doubts, doubtful, now)
+    if notes.doubts:
+        notes.next_at = min(notes.next_at, now + grace)
+    return run.store.apply(_measured(run, [_verdict(each, status) for each, status in certain], certain))
+
+
+def _still_doubted(before: Mapping[float, Indices], doubtful: Indices, now: float) -> dict[float, Indices]:
+    kept = {since: ids & doubtful for since, ids in before.items()}
+    new = doubtful
+    for ids in kept.values():
+        new = new - ids
+    return {since: ids for since, ids in {**kept, now: new}.items() if ids}
+
+
+def _suspects(run: ActiveRun) -> tuple[list[Suspect], dict[SlotKey, SlotStatus]]:
+    """Return the instances in flight that the scheduler calls over or does not know, with what it says of them.
+
+    And besides, what it says of those that wait.
+    """
     asked = run.store.list_in_flight(run.run_id)
     if not asked:
-        return []
+        return [], {}
     answer = run.executor.query(sorted({each.job_id for each in asked}))
     # In this order: a report published before the scheduler called the job over is merged before it is missed.
     run.store.merge(wait=True)
-    return list(_without_report(asked, set(run.store.list_in_flight(run.run_id)), answer))
+    waiting = {key: status for key, status in answer.items() if status.status is JobStatus.PENDING}
+    return list(_without_report(asked, set(run.store.list_in_flight(run.run_id)), answer)), waiting
 
 
 def _without_report(
     asked: Iterable[InFlight], still: set[InFlight], answer: Mapping[SlotKey, SlotStatus]
-) -> Iterable[tuple[InFlight, SlotStatus | None]]:
+) -> Iterable[Suspect]:
     for each in asked:
         status = answer.get((each.job_id, each.slot))
         # An instance that moved on since the question was asked is none of our business.
@@ -64,9 +110,9 @@ def _without_report(
             yield each, status
 
 
-def _is_certain(status: SlotStatus) -> bool:
+def _is_certain(status: SlotStatus | None) -> bool:
     """Whether no report can be on its way: the scheduler says that the worker came to no good end."""
-    return status.status not in (JobStatus.COMPLETED, JobStatus.FAILED)
+    return status is not None and status.status not in (JobStatus.COMPLETED, JobStatus.FAILED)
 
 
 def _verdict(instance: InFlight, status: SlotStatus | None) -> Report:
@@ -76,7 +122,7 @@ def _verdict(instance: InFlight, status: SlotStatus | None) -> Report:
     if status is None:
         failure, words = Failure.LOST, "the scheduler no longer knows the job, and its worker left no report"
     else:
-        failure = _FAILURES[status.status]
+        failure = _class_of(status)
         words = _words(failure, status)
     return Report(
         instance.instance,
@@ -89,6 +135,29 @@ def _verdict(instance: InFlight, status: SlotStatus | None) -> Report:
         exit_code=status.exit_code if status is not None else None,
         signal=status.signal if status is not None else None,
     )
+
+
+def _class_of(status: SlotStatus) -> Failure:
+    if status.status is JobStatus.FAILED and status.reason == LAUNCH_FAILURE and status.signal is None:
+        return Failure.NODE_FAIL  # nothing of the task has run: another node may do better
+    return _FAILURES[status.status]
+
+
+def _measured(run: ActiveRun, reports: list[Report], suspects: list[Suspect]) -> list[Report]:
+    """Add the used memory to the reports about elements that ran out of something."""
+    short = (Failure.OUT_OF_MEMORY, Failure.TIMEOUT)
+    keys = {
+        report.instance: (each.job_id, each.slot)
+        for report, (each, _) in zip(reports, suspects, strict=True)
+        if report.failure in short
+    }
+    if not keys:
+        return reports
+    used = run.executor.used_memory(list(keys.values())[:MOST_MEASURED])
+    return [
+        replace(report, max_rss=used.get(keys[report.instance])) if report.instance in keys else report
+        for report in reports
+    ]
 
 
 def _words(failure: Failure, status: SlotStatus) -> str:

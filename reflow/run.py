@@ -98,14 +98,21 @@ class Run:
 
     def _last_answer(self) -> Mapping[SlotKey, SlotStatus]:
         """Return what the scheduler said when somebody asked it last about this run; asks nobody."""
-        return {}
+        if self._settings is None or self._settings.local_process is not None:
+            return {}
+        from .asking import last_answer
+
+        return last_answer(RunFolder(self._settings.run_dir, self.run_id))
 
     def attention(self) -> Attention:
         """Return what keeps the run going while somebody watches it."""
         return Attention(self._store, self.run_id, self.refresh)
 
-    def refresh(self) -> None:
-        """Merge what workers have reported, settle what they could not report, and dispatch what is due."""
+    def refresh(self, *, must: bool = False) -> None:
+        """Merge what workers have reported, settle what they could not report, and dispatch what is due.
+
+        With `must` the scheduler is asked although somebody asked it a moment ago.
+        """
         if self._store.readonly or self._settings is None:
             return
         self._store.merge()
@@ -116,7 +123,7 @@ class Run:
             if self._settings.local_process is not None:
                 settle_local(self._store, self.run_id, self._settings)
             else:
-                settle(open_run(self._store, self.run_id))
+                settle(open_run(self._store, self.run_id), must=must)
 
     def cancel(self, task: str | None = None) -> int:
         """Cancel everything that is not final, or of one task only; return the number of instances."""
@@ -136,7 +143,7 @@ class Run:
         if task is not None:
             self._check_task(task)
         if verify:
-            self.refresh()
+            self.refresh(must=True)
         settings = self._known_settings()
         if self._record().results_only:
             raise ReflowError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def _card(store: SqliteStore, group: FailureGroup, settings: RunSettings | None,
         group=group,
         example=example,
         earlier=tuple(store.list_attempts(example.id)),
-        asked=config if settings and settings.local_process is None else None,
+        asked=_asked(config, example) if config and settings and settings.local_process is None else None,
         tries=1 if config is None else 1 + config.retries,
         log=log,
         log_lines=log_lines,
@@ -143,6 +143,11 @@ def _card(store: SqliteStore, group: FailureGroup, settings: RunSettings | None,
 def _config(plan: Mapping[str, Any]) -> JobConfig | None:
     """Return what the decorator was told; None for a task that was not recorded by `submit`."""
     return TaskPlan.from_json(plan).config if "config" in plan else None
+
+
+def _asked(config: JobConfig, example: TaskInstanceRecord) -> JobConfig:
+    """Return what the example's newest attempt asked for: perhaps more than its task says."""
+    return replace(config, mem=example.asked_mem or config.mem, time=example.asked_time or config.time)
 
 
 def _log_of(

@@ -20,13 +20,15 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .asking import WORKERS_WAIT_SECONDS, is_due
 from .elements import ElementRunner, Publisher
 from .errors import ReflowError
 from .indices import Indices
+from .paths import RunFolder
 from .signals import Interruption
 from .states import TaskState
 from .stores.spool import Spool
-from .waves import WaveFile
+from .waves import WaveFile, WaveHeader
 
 _log = logging.getLogger("reflow")
 
@@ -66,6 +68,8 @@ def run_slot(wave_path: str, slot: int) -> int:
     report = runner.run(slot)
     # The result is safe by now; what follows may fail or be killed, and then the sentinel does it.
     after_report(header.manifest, may_dispatch=header.dispatch)
+    if header.dispatch:
+        look_after_others(header)
     return 0 if report.state is TaskState.SUCCESS else FAILED
 
 
@@ -84,6 +88,20 @@ def after_report(manifest: str, *, may_dispatch: bool) -> None:
                 dispatch_requested(store)
     except (ReflowError, OSError) as error:
         # Never an exit code: the element succeeded, and what follows it in a chain must not be dropped.
+        _log.warning("%s; the sentinel job will do it", error)
+
+
+def look_after_others(header: WaveHeader) -> None:
+    """Settle elements of the run whose workers died, if nobody has asked the scheduler for a while."""
+    if not is_due(RunFolder(header.run_dir, header.run_id), WORKERS_WAIT_SECONDS):
+        return
+    from .dispatch import look_after
+    from .stores.sqlite import SqliteStore
+
+    try:
+        with SqliteStore(header.manifest) as store:
+            look_after(store, header.run_id)
+    except (ReflowError, OSError) as error:
         _log.warning("%s; the sentinel job will do it", error)
 
 

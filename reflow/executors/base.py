@@ -171,6 +171,13 @@ class Executor(ABC):
         Raises `SchedulerError` when the scheduler cannot be asked, which says nothing about the jobs.
         """
 
+    def used_memory(self, slots: Sequence[SlotKey]) -> Mapping[SlotKey, int]:
+        """Return the most memory, in KiB, that these ended slots used, of those of which the scheduler knows it.
+
+        Never raises because of the scheduler: it is nice to know, and no more.
+        """
+        return {}
+
     def limits(self) -> Limits:
         """Return what the scheduler accepts; asked once per process."""
         return Limits()

@@ -150,7 +150,9 @@ class SlurmExecutor(Executor):
     def query(self, job_ids: Sequence[str]) -> Mapping[SlotKey, SlotStatus]:
         """Return what became of every slot: one ``sacct`` and one ``squeue`` for all jobs of a cluster."""
         found: dict[SlotKey, SlotStatus] = {}
-        for cluster, numbers in words.by_cluster(job_ids).items():
+        # What bears no number of Slurm's was never its job: nobody knows of it, and that is the answer.
+        own = [job_id for job_id in job_ids if words.split_job_id(job_id)[0].isdecimal()]
+        for cluster, numbers in words.by_cluster(own).items():
             account: list[answers.Row] = []
             for some in words.account_words(numbers, cluster):
                 account += answers.parse_account(self._ask_account(some) or "")
@@ -160,6 +162,18 @@ class SlurmExecutor(Executor):
                 queue += answers.parse_queue(self._ask("squeue", some))
             found.update(answers.merge(queue, account, cluster))
         return found
+
+    def used_memory(self, slots: Sequence[SlotKey]) -> Mapping[SlotKey, int]:
+        """Return what ``sacct`` has measured of these slots' steps."""
+        used: dict[SlotKey, int] = {}
+        for cluster in words.by_cluster(job_id for job_id, _ in slots):
+            wanted = [slot for slot in slots if words.split_job_id(slot[0])[1] == cluster]
+            try:
+                for some in words.usage_words(wanted, cluster):
+                    used.update(answers.parse_usage(self._ask_account(some) or "", cluster))
+            except SchedulerError:
+                continue
+        return {slot: used[slot] for slot in slots if slot in used}
 
     def limits(self) -> Limits:
         """Return the cluster's ``MaxArraySize``, or Slurm's default while the cluster cannot be asked."""

@@ -47,6 +47,8 @@ _LAST_PLAIN_SIGNAL = 31
 
 _JOB_ID = re.compile(r"(?:Submitted batch job )?(\d+(?:;\S+)?)")
 _ROW_ID = re.compile(r"(\d+)(?:_(?:(\d+)|\[([\d,:%-]+)\]))?")
+_USAGE = re.compile(r"(\d+)(?:_(\d+))?\.\w+\|([\d.]+)([KMGT]?)")
+_KIB = {"": 1 / 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
 _MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 _SPEAKER = re.compile(r"^\s*sbatch: (?:error: |fatal: )?", re.MULTILINE)
 _POLICY_REASON = re.compile(r"\b(?:Assoc|QOS)[A-Z]\w+")
@@ -155,6 +157,19 @@ def merge(queue: Iterable[Row], account: Iterable[Row], cluster: str | None = No
         for (number, slot), answer in merged.items()
         if slot is not None or number not in arrays
     }
+
+
+def parse_usage(text: str, cluster: str | None = None) -> dict[SlotKey, int]:
+    """Return the most KiB that a step of each slot used, from lines ``53_2.batch|123456K``."""
+    suffix = "" if cluster is None else f";{cluster}"
+    used: dict[SlotKey, int] = {}
+    for line in text.splitlines():
+        found = _USAGE.fullmatch(line.strip())
+        if found:
+            number, slot, amount, unit = found.groups()
+            key = number + suffix, None if slot is None else int(slot)
+            used[key] = max(used.get(key, 0), int(float(amount) * _KIB[unit]))
+    return used
 
 
 def parse_found(text: str) -> str | None:

@@ -177,6 +177,13 @@ def account_words(numbers: Sequence[str], cluster: str | None = None) -> Iterato
         yield [*_cluster_words(cluster), *_ACCOUNT, "--duplicates", f"--jobs={chunk}", fields]
 
 
+def usage_words(slots: Sequence[tuple[str, int | None]], cluster: str | None = None) -> Iterator[list[str]]:
+    """Yield the words after ``sacct`` that ask for the memory that the steps of these slots used."""
+    numbers = [split_job_id(job_id)[0] + ("" if slot is None else f"_{slot}") for job_id, slot in slots]
+    for chunk in _id_lists(numbers):
+        yield [*_cluster_words(cluster), "--noheader", "--parsable2", f"--jobs={chunk}", "--format=JobID,MaxRSS"]
+
+
 def queue_words(numbers: Sequence[str], cluster: str | None = None) -> Iterator[list[str]]:
     """Yield the words after ``squeue`` that ask for all slots that it has not forgotten; mostly one call."""
     # A field with a suffix and no size is not cut; without a suffix it is, at 20 characters.

@@ -282,3 +282,9 @@ def test_refusal_keeps_the_schedulers_own_words_on_one_line():
 )
 def test_cancel_of_an_ended_job_is_told_from_a_cancel_that_failed(stderr, expected):
     assert answers.is_over_already(stderr) is expected
+
+
+def test_the_memory_that_steps_used_is_read_of_each_slot_at_its_most():
+    text = "53_2|\n53_2.batch|123456K\n53_2.0|1.50G\n53_4.batch|\n54.batch|812M\n54.extern|0\n"
+    assert answers.parse_usage(text) == {("53", 2): 1_572_864, ("54", None): 831_488}
+    assert answers.parse_usage("7.batch|5K\n", "big") == {("7;big", None): 5}
