@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import inputs
+from . import identity, inputs
 from .amounts import format_memory, parse_memory
 from .elements import path_fingerprint
 from .errors import ConfigError, RenderError, SchedulerError, SubmitDeferred, SubmitRefused, SubmitUnknown
@@ -21,7 +21,7 @@ from .plan import Submit
 from .reuse import Reuse
 from .spec import Delivery, JobConfig, RunSettings, TaskPlan
 from .stores.base import EngineStore
-from .stores.records import NewInstance, WaveRecord
+from .stores.records import NewInstance, SlotRow, WaveRecord
 from .waves import WaveHeader, slot_text, write_wave
 
 _log = logging.getLogger("reflow")
@@ -204,7 +204,7 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
             row.instance,
             row.index,
             row.attempt,
-            row.identity,
+            _identity_now(row, plan, header),
             row.input,
             {parameter: ids[row.index or 0] for parameter, ids in parents.items()},
         )
@@ -213,6 +213,17 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
     path = run.folder.wave(wave.id)
     write_wave(path, header, records)
     return path
+
+
+def _identity_now(row: SlotRow, plan: TaskPlan, header: WaveHeader) -> str:
+    """Return the instance's identity; of a gather that is tried again, that of what it gathers this time."""
+    if not (plan.config.allow_partial and row.attempt > 1):
+        return row.identity
+    if plan.chain_parents:
+        return ""  # its worker will know
+    own = json.loads(row.input) if row.input else {}
+    hashes = {name: identity.hash_value(json.dumps(value), path_fingerprint) for name, value in own.items()}
+    return inputs.instance_identity(plan, header.input_hash, {**header.shared_hashes, **hashes})
 
 
 def job_of(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, after_job: str | None) -> Job:

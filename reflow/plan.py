@@ -172,6 +172,22 @@ class _View:
         return tolerated and self.tasks[name].error is None and self.is_settled(name)
 
 
+def outdated_by_retry(snapshot: RunSnapshot, task: str | None) -> dict[str, str]:
+    """Return the tasks that have run on part of an array whose failures a retry would run again, with that array.
+
+    Such a result would stay, as if it had been made from the whole. `task` limits the retry to that one.
+    """
+    view = _View(snapshot)
+    return {
+        each.plan.name: parent
+        for each in snapshot.tasks
+        for parent in _partial_upstreams(each.plan)
+        if each.within(TaskState.SUCCESS)
+        and task in (None, parent)
+        and view.tasks[parent].within(TaskState.FAILED, TaskState.CANCELLED)
+    }
+
+
 def _partial_upstreams(plan: TaskPlan) -> frozenset[str]:
     """The arrays of which this task takes whatever succeeded."""
     if not plan.config.allow_partial:

@@ -16,6 +16,7 @@ from .flow import TaskSpec
 from .indices import Indices
 from .logs import InstanceLogs, Log, follow
 from .paths import RunFolder
+from .plan import outdated_by_retry
 from .spec import RunSettings
 from .states import RunState, TaskState
 from .status import ALL_CARDS, MOST_CARDS, RunStatus, collect
@@ -150,6 +151,7 @@ class Run:
                 f"of run '{self.run_id}' only the results were kept, for the cache; submit the workflow again, which "
                 "takes what succeeded from them"
             )
+        self._check_nothing_gets_outdated(task)
         if settings.local_process is not None:
             # The process that ran it is gone or has ended; from now on it is a run of its scheduler's.
             self._settings = settings.without_local_process()
@@ -241,6 +243,13 @@ class Run:
 
             self._tasks = load_tasks(CodeReference.from_json(self._known_settings().code))
         return self._tasks
+
+    def _check_nothing_gets_outdated(self, task: str | None) -> None:
+        for gather, parent in outdated_by_retry(self._store.snapshot(self.run_id), task).items():
+            raise ReflowError(
+                f"task '{gather}' has run on what succeeded of '{parent}' (allow_partial), and a retry of '{parent}' "
+                "would not change its result: submit a new run, which takes everything that is done from the cache"
+            )
 
     def _check_task(self, task: str) -> None:
         names = [each.task_name for each in self._store.list_task_spec_records(self.run_id)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,8 @@ from typing import Annotated
 import pytest
 
 from reflow import Param, Result, RunDir, RunState, TaskState, Workflow
+from reflow.code import load_file
+from reflow.errors import ReflowError
 from reflow.stores.sqlite import SqliteStore
 
 from .scenarios import states, survey
@@ -256,3 +259,58 @@ def test_awkward_run_directories_work(tmp_path, store, name):
     run = survey().run_local(folder, store=store, max_workers=2, size=2)
     assert run.state is RunState.SUCCESS
     assert "squaring 1" in run.logs("square", 1)
+
+
+PARTIAL = """
+from pathlib import Path
+from typing import Annotated
+from reflow import Result, RunDir, Workflow
+
+wf = Workflow("partial")
+
+@wf.job()
+def numbers() -> list[int]:
+    return [0, 1, 2]
+
+@wf.array_job()
+def invert(number: Annotated[int, Result("numbers")], run_dir: RunDir) -> float:
+    return 1 / (number or float((run_dir / "instead").read_text()))
+
+@wf.job(allow_partial=True)
+def total(values: Annotated[list[float], Result("invert")], run_dir: RunDir) -> float:
+    if (run_dir / "broken").exists():
+        raise ValueError("total is broken")
+    return sum(values)
+"""
+
+
+@pytest.fixture
+def partial(tmp_path):
+    (tmp_path / "partial.py").write_text(PARTIAL)
+    yield load_file(tmp_path / "partial.py").wf
+    sys.modules.pop("partial", None)
+
+
+def test_a_retry_that_would_leave_a_partial_result_behind_is_refused_with_the_way_out(tmp_path, store, partial):
+    run = partial.run_local(tmp_path, store=store, on_error="continue")
+    assert (run.state, run.results("total")) == (RunState.SUCCESS, 1.5)
+    with pytest.raises(ReflowError, match=r"'total' has run on what succeeded of 'invert'.*submit a new run"):
+        run.retry()
+    assert run.state is RunState.SUCCESS
+    assert run.retry("numbers") == 0
+
+
+def test_a_partial_gather_that_is_tried_again_has_the_identity_of_what_it_gathers_then(tmp_path, store, partial):
+    (tmp_path / "broken").touch()
+    run = partial.run_local(tmp_path, store=store, on_error="continue")
+    assert run.state is RunState.FAILED
+    before = store.get_task_instance_record(run.run_id, "total", None).identity
+    (tmp_path / "broken").unlink()
+    (tmp_path / "instead").write_text("4")
+    assert run.retry() == 2
+    assert run.wait(60) is RunState.SUCCESS
+    assert run.results("total") == 1.75
+    after = store.get_task_instance_record(run.run_id, "total", None).identity
+    assert before
+    assert after
+    assert before != after
