@@ -14,6 +14,8 @@ from pathlib import Path
 from .attention import Attention
 from .errors import UnknownTaskError
 from .paths import RunFolder
+from .retrying import INFRASTRUCTURE
+from .spec import TaskPlan
 from .states import FINAL, WAITING, RunState, TaskState
 from .stores.records import AttemptRecord, TaskInstanceRecord
 from .stores.sqlite import SqliteStore
@@ -25,6 +27,9 @@ LOOK_SECONDS = 0.5
 #: How long a log may go on growing after its instance has ended, in seconds: output that was buffered is written when
 #: the worker exits, and file servers show it later.
 LAST_WORDS_SECONDS = 1.5
+
+#: How long the next attempt of an element that may be tried again by itself may let people wait.
+NEXT_ATTEMPT_SECONDS = 20.0
 
 #: Most lines that are shown of a log which many elements share.
 SHARED_LINES = 40
@@ -70,6 +75,11 @@ class InstanceLogs:
         """Return whether the task has its instances by now."""
         tasks = self._store.summarize(self._folder.run_id)
         return any(task.task_name == self._task and task.width is not None for task in tasks)
+
+    def retries(self) -> int:
+        """Return how often the task is tried again without a person."""
+        spec = self._store.get_task_spec_record(self._folder.run_id, self._task)
+        return TaskPlan.from_json(spec.config).config.retries if spec and "config" in spec.config else 0
 
     def instance(self) -> TaskInstanceRecord:
         """Return the instance as it stands; `UnknownTaskError` tells what there is instead."""
@@ -182,7 +192,7 @@ def follow(
             quiet_since = None
         elif quiet_since is None:
             quiet_since = time.monotonic()
-        elif time.monotonic() - quiet_since >= LAST_WORDS_SECONDS:
+        elif time.monotonic() - quiet_since >= _patience(logs, instance, number, state, attempt):
             rest = tail.finish()
             if rest:
                 yield rest
@@ -194,6 +204,17 @@ def follow(
             tell(f"{logs.name} is {instance.state}; its log will be {logs.own(number)}")
             told_waiting = True
         time.sleep(LOOK_SECONDS)
+
+
+def _patience(
+    logs: InstanceLogs, instance: TaskInstanceRecord, number: int, run: RunState, attempt: int | None
+) -> float:
+    """Return for how long, in seconds, a log may be quiet after the end of its attempt before it counts as over."""
+    is_last_word = attempt is not None or instance.attempt > number or instance.state is not TaskState.FAILED
+    if is_last_word or run is not RunState.RUNNING:
+        return LAST_WORDS_SECONDS
+    may_go_on = instance.failure in INFRASTRUCTURE or instance.attempt <= logs.retries()
+    return NEXT_ATTEMPT_SECONDS if may_go_on else LAST_WORDS_SECONDS
 
 
 def _ending(logs: InstanceLogs, instance: TaskInstanceRecord, number: int) -> str:

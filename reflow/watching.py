@@ -146,7 +146,7 @@ class Watcher:
         if run is None:
             raise UnknownRunError(f"run '{self._run_id}' is no longer in {self._store.path}: it was removed")
         tasks = tuple(self._store.summarize(self._run_id))
-        # Reading 20,000 failures takes 0.2 s, so they are read when there are others than before.
+        # Reading and grouping 20,000 failures takes 0.2 s, so they are read when there are others than before.
         failed_of = tuple((task.task_name, task.failed, task.finished_at) for task in tasks if task.failed)
         if failed_of != self._failed_of:
             failures = self._store.looks.failures(self._run_id, limit=MOST_GROUPED)
