@@ -1,0 +1,41 @@
+"""Found by every Python below PYTHONPATH: kills the first process that reaches a chosen step of a dispatch.
+
+A step is a call or a return of a function of the modules that dispatch, launch and record waves. Does nothing unless
+CHAOS_KILL_STEP is set. The marker file makes it happen once.
+"""
+
+import os
+import sys
+
+_STEPS = ("/reflow/dispatch.py", "/reflow/launch.py", "/reflow/stores/wave_table.py", "/reflow/stores/run_table.py")
+
+
+def _arm(step: int, marker: str) -> None:
+    seen = {"depth": 0, "steps": 0}
+
+    def watch(frame, event, _argument) -> None:
+        if event not in ("call", "return"):
+            return
+        code = frame.f_code
+        if not code.co_filename.endswith(_STEPS):
+            return
+        if code.co_name == "dispatch":
+            seen["depth"] += 1 if event == "call" else -1
+        if seen["depth"] <= 0:
+            return
+        seen["steps"] += 1
+        if seen["steps"] == step:
+            try:
+                descriptor = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                return
+            role = "sentinel" if "sentinel" in sys.orig_argv else "worker"
+            os.write(descriptor, f"{role}: {event} of {code.co_name}".encode())
+            os.close(descriptor)
+            os.kill(os.getpid(), 9)
+
+    sys.setprofile(watch)
+
+
+if "CHAOS_KILL_STEP" in os.environ and "reflow.worker" in sys.orig_argv:
+    _arm(int(os.environ["CHAOS_KILL_STEP"]), os.environ["CHAOS_MARKER"])
