@@ -118,9 +118,12 @@ class Run:
             return
         self._store.merge()
         if self.state is RunState.RUNNING:
-            from .dispatch import open_run, settle  # they bring the executors, which a running task never needs
+            # They bring the executors, which a running task never needs.
+            from .dispatch import current_user, open_run, settle
             from .local_run import settle_local
 
+            if self._record().user_id != current_user():
+                return  # her jobs are hers to ask about and to submit: the scheduler may hide them from us
             if self._settings.local_process is not None:
                 settle_local(self._store, self.run_id, self._settings)
             else:
@@ -130,6 +133,7 @@ class Run:
         """Cancel everything that is not final, or of one task only; return the number of instances."""
         from .dispatch import cancel, open_run
 
+        self._require_own("cancel")
         if task is not None:
             self._check_task(task)
         return cancel(open_run(self._store, self.run_id), task)
@@ -141,6 +145,7 @@ class Run:
         """
         from .dispatch import dispatch, open_run
 
+        self._require_own("retry")
         if task is not None:
             self._check_task(task)
         if verify:
@@ -231,6 +236,15 @@ class Run:
         if record is None:
             raise UnknownRunError(f"no run '{self.run_id}' in {self._store.path}: `reflow runs` lists the runs")
         return record
+
+    def _require_own(self, verb: str) -> None:
+        from .dispatch import current_user
+
+        owner = self._record().user_id
+        if self._settings is not None and owner != current_user():
+            raise ReflowError(
+                f"run '{self.run_id}' is {owner}'s: only {owner} can {verb} it, because its jobs run as {owner}"
+            )
 
     def _known_settings(self) -> RunSettings:
         if self._settings is None:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from .errors import ReflowError
 from .paths import RunFolder
@@ -52,11 +53,7 @@ def check_removable(folder: RunFolder) -> None:
     places = [folder.path, *(folder.path / name for name in folder.PARTS)]
     for place in places:
         if place.is_dir() and not place.is_symlink() and not os.access(place, os.W_OK | os.X_OK):
-            owner = place.stat().st_uid
-            raise ReflowError(
-                f"run '{folder.run_id}' was not removed: you may not delete files in '{place}'; ask its owner "
-                f"({_name_of(owner)}) to remove the run"
-            )
+            raise _not_ours(folder, place)
 
 
 def remove(folder: RunFolder) -> list[str]:
@@ -98,6 +95,9 @@ def _opened(folder: RunFolder) -> Iterator[int | None]:
             opened.append(os.open(name, _FOLDER, dir_fd=opened[-1]))
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except PermissionError:
+        _close(opened)
+        raise _not_ours(folder, folder.run_dir) from None
     except OSError as error:
         if error.errno != errno.ELOOP:
             _close(opened)
@@ -148,6 +148,17 @@ def _remove(name: str, parent: int) -> None:
         os.rmdir(name, dir_fd=parent)
     except FileNotFoundError:
         pass  # another removal was faster
+
+
+def _not_ours(folder: RunFolder, place: Path) -> ReflowError:
+    try:
+        owner = f" ({_name_of(place.stat().st_uid)})"
+    except OSError:
+        owner = ""
+    return ReflowError(
+        f"run '{folder.run_id}' was not removed: you may not delete files in '{place}'; ask its owner{owner} to remove "
+        "the run"
+    )
 
 
 def _name_of(user: int) -> str:

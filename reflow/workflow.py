@@ -369,6 +369,7 @@ class Workflow(Flow):
         from .dispatch import current_user
         from .run import Run
         from .stores.records import RunRecord, TaskSpecRecord
+        from .stores.sharing import share_run_folder
 
         opened = self._store(store)
         opened.init()
@@ -376,6 +377,7 @@ class Workflow(Flow):
         folder = RunFolder(submission.run_dir, run_id)
         try:
             folder.path.mkdir(parents=True)
+            share_run_folder(folder.path, opened.path)
         except OSError as error:
             raise ReflowError(f"the run directory {submission.run_dir} cannot be written: {error.strerror}") from None
         reference = code.find_reference(self, self._module_globals) or code.pickle_workflow(

@@ -83,6 +83,11 @@ def run(workflow: Workflow | None, argv: Sequence[str] | None) -> int:
             # Python flushes stdout once more at its end, and would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
+        except OSError as error:
+            if error.filename is None:
+                raise  # not about a file that a person could see to
+            place = os.fsdecode(error.filename)
+            return _fail(f"'{place}' cannot be used: {error.strerror}; check its permissions and the quota", 1)
     return code if isinstance(code, int) else 0
 
 

@@ -26,7 +26,7 @@ def store_path_option(command: _Command) -> _Command:
     """Add ``--store-path``."""
     return click.option(
         "--store-path",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # what cannot be read has a sentence of its own
         metavar="FILE",
         help="The manifest, where it is not the configured one.",
     )(command)

@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from ..errors import ManifestError
-from . import locking, schema
+from . import locking, schema, sharing
 from .lease import Lease
 
 _log = logging.getLogger("reflow")
@@ -330,7 +330,7 @@ class Database:
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self._choose_publish_only or self._has_lock_problem():
-                self._lease_folder().mkdir(mode=0o700, exist_ok=True)
+                sharing.make_folder(self._lease_folder())
             self._lock = None
             return False
         if self._choose_lock().is_lease:
@@ -350,10 +350,10 @@ class Database:
         return bool(problem)
 
     def _write_schema(self) -> None:
-        # Only the user may read it. The journal gets the mode of the manifest. Opening and closing the file this way
-        # would drop a connection's locks, but there is none to a file that does not exist.
+        # The journal gets the mode of the manifest. Opening and closing the file this way would drop a connection's
+        # locks, but there is none to a file that does not exist.
         with suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            os.close(sharing.open_file(self.path, os.O_RDWR | os.O_EXCL))
         with closing(self._connect()) as connection:
             # WAL needs shared memory, which network file systems do not give; a manifest in WAL mode was made so
             # by another program. The answer is the mode that it has now.

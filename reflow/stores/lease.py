@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ManifestError
+from . import sharing
 
 #: Seconds after which anybody may take the lease over, where the folder does not say otherwise.
 LIFETIME = 1_200.0
@@ -44,7 +45,7 @@ class Lease:
 
     def try_acquire(self) -> bool:
         """Take the lease if it is free or its owner is dead; return whether it was."""
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        sharing.make_folder(self.path)
         number, owner = self._newest()
         if owner != _FREE and not self._is_over(number, owner):
             return False

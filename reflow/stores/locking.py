@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from . import mounts
+from . import mounts, sharing
 
 if TYPE_CHECKING:
     import filelock
 
-#: Only the user may open the files that reflow locks.
+#: Of the file that the self-test locks.
 _MODE = 0o600
 
 # How often a waiter asks. Each try is one to a few round trips on a network file system.
@@ -67,7 +68,7 @@ class FileLock:
     def try_acquire(self) -> bool:
         """Take the lock if it is free; `OSError` when the file cannot be opened or has no locks."""
         while True:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            descriptor = sharing.open_file(self.path, os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 current = _is_current(descriptor, self.path)
@@ -89,7 +90,9 @@ class FileLock:
             return False
         import filelock  # here, because it pulls in asyncio, and few processes ever wait
 
-        waited = filelock.FileLock(str(self.path), mode=_MODE, thread_local=False)
+        # It gives the file the mode that it is told, every time: the one that the file has.
+        mode = stat.S_IMODE(os.stat(self.path).st_mode)
+        waited = filelock.FileLock(str(self.path), mode=mode, thread_local=False)
         try:
             waited.acquire(timeout=timeout, poll_interval=_POLL_SECONDS)
         except filelock.Timeout:

@@ -23,6 +23,7 @@ from typing import Any
 
 from ..errors import ManifestError
 from ..states import FINAL, RANK, TaskState
+from . import sharing
 from .records import Failure, Report
 
 _log = logging.getLogger("reflow")
@@ -126,7 +127,7 @@ class Spool:
     def reject(self, name: str, reason: str) -> None:
         """Set an entry aside into the folder ``rejected``, for a person to look at, and log why."""
         folder = self.path / _REJECTED
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        sharing.make_folder(folder)
         with suppress(FileNotFoundError):
             os.rename(self.path / name, folder / name)
             _log.warning("set aside the report '%s': %s", folder / name, reason)
@@ -185,7 +186,7 @@ class Spool:
         except FileNotFoundError:
             # No folder yet; or a temporary file that is gone: taken for a dead process's, or renamed by a request of
             # which a client of NFS missed the answer. Then the report comes twice, which does no harm.
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            sharing.make_folder(self.path)
             self._put_entry(name, payload)
             _sync_folder(self.path.parent)  # a power failure must not take the folder with all that is in it
 
@@ -193,7 +194,7 @@ class Spool:
         if len(payload) < _LONGEST_LINK and self._put_link(name, payload):
             return
         temporary = self.path / f".{name}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = sharing.open_file(temporary, os.O_WRONLY | os.O_EXCL)
         try:
             with open(descriptor, "wb") as file:
                 file.write(payload)
