@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from .errors import PipelineError
+from .trust import require_trusted
 
 _files_loading = 0
 
@@ -224,6 +225,7 @@ def unpickle_object(path: Path) -> Any:
     """Load what `pickle_object` wrote."""
     import pickle
 
+    require_trusted(path, "the run's pickled code")
     try:
         return pickle.loads(path.read_bytes())
     except OSError as error:

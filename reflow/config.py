@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from .config_example import EXAMPLE
-from .errors import ConfigError
+from .errors import ConfigError, TrustError
 from .paths import config_dir
 from .suggest import did_you_mean
+from .trust import require_trusted
 
 MODES = ("sbatch", "qsub-pbs", "bsub", "qsub-sge", "flux", "local", "dry-run", "auto")
 DISPATCH_MODES = ("worker", "job")
@@ -74,6 +75,8 @@ class DefaultsConfig:
 
     run_dir: Path | None = None
     store_path: Path | None = None
+    #: Whether files that decide what runs may be changed by the other members of their group.
+    trust_group: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,12 +138,35 @@ def load_config(path: Path | str | None = None) -> Config:
     must_exist = path is not None or bool(os.environ.get("REFLOW_CONFIG"))
     values = _read_file(file, must_exist)
     _read_environment(values, os.environ)
-    return Config(
+    config = Config(
         executor=ExecutorConfig(**values["executor"]),
         dispatch=DispatchConfig(**values["dispatch"]),
         notifications=values["notifications"],
         defaults=DefaultsConfig(**values["defaults"]),
     )
+    _check_templates(config)
+    return config
+
+
+def require_trust(path: Path, what: str, config: Config | None = None) -> None:
+    """Raise `TrustError` when others could have changed that file, unless the configuration says to trust its group.
+
+    `what` names it: "the pipeline file". `config` is read from the user's file where it is needed and not given.
+    """
+    try:
+        require_trusted(path, what)
+    except TrustError:
+        if not (config or load_config()).defaults.trust_group:
+            raise
+        require_trusted(path, what, trust_group=True)
+
+
+def _check_templates(config: Config) -> None:
+    """Raise `TrustError` when others could have changed one of the user's own templates."""
+    if config.executor.template_dir is None:
+        return
+    for template in sorted(Path(config.executor.template_dir).glob("*.j2")):
+        require_trusted(template, "a template of yours", trust_group=config.defaults.trust_group)
 
 
 def ensure_config_exists() -> Path:
@@ -194,7 +220,10 @@ def _parse_file(file: Path, must_exist: bool) -> dict[str, Any]:
     # By name, because each Python version has only one of the two; and here, because it costs 20 ms.
     toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        parsed: dict[str, Any] = toml.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        # It says what runs: the Python, shell lines, templates. Only the environment can say to trust it all the same.
+        require_trusted(file, "the configuration file", trust_group=_trusts_group(os.environ))
+        parsed: dict[str, Any] = toml.loads(text)
     except FileNotFoundError as error:
         if must_exist:
             raise ConfigError(f"there is no configuration file '{file}'") from error
@@ -273,6 +302,20 @@ def _choice(*allowed: str) -> _Check:
         return value
 
     return check
+
+
+def _switch(value: Any, folder: Path) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _parse_switch(text: str) -> Any:
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
+
+
+def _trusts_group(environ: Mapping[str, str]) -> bool:
+    return _parse_switch(environ.get("REFLOW_TRUST_GROUP", "")) is True
 
 
 def _positive(value: Any, folder: Path) -> int:
@@ -392,5 +435,6 @@ _KEYS: dict[str, dict[str, _Key]] = {
     "defaults": {
         "run_dir": _Key("REFLOW_RUN_DIR", _path_from_here),
         "store_path": _Key("REFLOW_STORE_PATH", _path),
+        "trust_group": _Key("REFLOW_TRUST_GROUP", _switch, _parse_switch),
     },
 }

@@ -57,4 +57,7 @@ EXAMPLE = """\
 #run_dir = "runs"
 # The manifest that all runs share. [REFLOW_STORE_PATH]
 #store_path = "~/reflow/manifest.db"
+# Whether to use files that decide what runs (pipelines, a shared manifest, templates) although other members of their
+# group may change them. [REFLOW_TRUST_GROUP]
+#trust_group = true
 """

@@ -150,6 +150,9 @@ class Run:
             self._check_task(task)
         if verify:
             self.refresh(must=True)
+        from .config import require_trust
+
+        require_trust(self._store.path, "the manifest")  # it says what the new jobs run
         settings = self._known_settings()
         if self._record().results_only:
             raise ReflowError(

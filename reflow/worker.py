@@ -28,6 +28,7 @@ from .paths import RunFolder
 from .signals import Interruption
 from .states import TaskState
 from .stores.spool import Spool
+from .trust import require_trusted
 from .waves import WaveFile, WaveHeader
 
 _log = logging.getLogger("reflow")
@@ -54,6 +55,7 @@ def run_slot(wave_path: str, slot: int) -> int:
     """Run one slot as a job of its own and return the exit code."""
     interruption = Interruption()
     interruption.install()
+    require_trusted(wave_path, "the wave file")  # it says which code to run
     wave = WaveFile(wave_path)
     header = wave.header
     publisher = Publisher(Spool(header.manifest).publish, batched=False)

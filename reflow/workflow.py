@@ -135,6 +135,7 @@ class Workflow(Flow):
         submission = self._submission(run_dir, force, force_tasks)
         plans = self._plans_with(parameters)
         chosen.check()
+        self._require_trust(self._store(store).path)
         opened = self._create_run(submission, plans, parameters, store, chosen)
         dispatch(open_run(opened._store, opened.run_id, chosen), wait=True)
         return opened
@@ -239,6 +240,14 @@ class Workflow(Flow):
         from .cli import run_workflow  # click and rich are the command line's alone
 
         return run_workflow(self, argv)
+
+    def _require_trust(self, manifest: Path) -> None:
+        """Raise `TrustError` when others could change what the jobs of a new run do."""
+        from .config import require_trust
+
+        if self.file is not None:
+            require_trust(self.file, "the pipeline file", self.config)
+        require_trust(manifest, "the manifest", self.config)
 
     def _plans(self) -> tuple[TaskPlan, ...]:
         if not self.tasks:
@@ -369,15 +378,14 @@ class Workflow(Flow):
         from .dispatch import current_user
         from .run import Run
         from .stores.records import RunRecord, TaskSpecRecord
-        from .stores.sharing import share_run_folder
+        from .stores.sharing import make_run_folder
 
         opened = self._store(store)
         opened.init()
         run_id = self._new_run_id()
         folder = RunFolder(submission.run_dir, run_id)
         try:
-            folder.path.mkdir(parents=True)
-            share_run_folder(folder.path, opened.path)
+            make_run_folder(folder, opened.path)
         except OSError as error:
             raise ReflowError(f"the run directory {submission.run_dir} cannot be written: {error.strerror}") from None
         reference = code.find_reference(self, self._module_globals) or code.pickle_workflow(

@@ -69,10 +69,12 @@ class PipelineCommand(click.Command):
 
 def load_workflow(file: Path, name: str | None = None) -> Workflow:
     """Return the workflow at the top level of the file; `name`, or its variable, tells which of several."""
+    from ..config import require_trust
     from ..workflow import Workflow
 
     if not file.is_file():
         raise PipelineError(f"there is no pipeline file '{file}': give the .py file that holds the workflow")
+    require_trust(file.resolve(), "the pipeline file")
     module = _load_module(file.resolve())
     found = {id(value): (variable, value) for variable, value in vars(module).items() if isinstance(value, Workflow)}
     own = [each for each in found.values() if each[1].file == file.resolve()]

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
+
+from ..paths import RunFolder
 
 _PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
 _SHARED_FILE, _SHARED_FOLDER = 0o660, 0o2770
@@ -57,16 +60,18 @@ def _make_one(path: Path | str) -> None:
         os.chmod(path, _SHARED_FOLDER)  # the umask has taken from it
 
 
-def share_run_folder(path: Path, manifest: Path) -> None:
-    """Let the group that shares the manifest read the folder of a run; without one it is the user's alone.
+def make_run_folder(folder: RunFolder, manifest: Path) -> None:
+    """Make the folder of a new run, for the user alone: what lies in it is run.
 
-    Nobody else may ever write in it: what lies there is run.
+    The group that shares the manifest, if one does, may read the logs. Raises `OSError` when it cannot be made.
     """
-    if not is_shared(manifest.parent):
-        path.chmod(_PRIVATE_FOLDER)
-        return
-    try:
-        os.chown(path, -1, manifest.stat().st_gid)
-        path.chmod(0o750)
-    except PermissionError:  # not a member of that group, as root need not be
-        path.chmod(_PRIVATE_FOLDER)
+    folder.path.mkdir(parents=True)
+    folder.path.chmod(_PRIVATE_FOLDER)
+    for name in folder.PARTS:
+        if not name.endswith(".lock"):
+            (folder.path / name).mkdir(mode=_PRIVATE_FOLDER)
+    if is_shared(manifest.parent):
+        with suppress(PermissionError):  # not a member of that group: then she reads them alone
+            for path in (folder.path, folder.path / "logs"):
+                os.chown(path, -1, manifest.stat().st_gid)
+                path.chmod(0o750)

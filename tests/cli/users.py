@@ -19,7 +19,7 @@ from .conftest import Outcome
 # What a command needs is loaded first: another user may not be able to read the folders of this environment. The
 # names of users without an account are their numbers.
 _PROGRAM = """
-import os, pkgutil, sys
+import grp, os, pkgutil, pwd, sys
 from importlib import import_module
 import reflow, reflow.cli, encodings.idna, asyncio, sqlite3, tomllib, rich.table, jinja2, filelock, cloudpickle
 for module in pkgutil.walk_packages(reflow.__path__, "reflow."):
