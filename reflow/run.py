@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import codec
 from .attention import LOOK_SECONDS, Attention
-from .errors import ReflowError, UnknownRunError, UnknownTaskError
+from .errors import ManifestError, ReflowError, UnknownRunError, UnknownTaskError
 from .failures import Commands
 from .flow import TaskSpec
 from .indices import Indices
@@ -28,6 +29,8 @@ from .wording import counts_text
 if TYPE_CHECKING:
     from .executors.base import SlotKey, SlotStatus
     from .watching import Watcher
+
+_log = logging.getLogger("reflow")
 
 
 class Run:
@@ -116,7 +119,12 @@ class Run:
         """
         if self._store.readonly or self._settings is None:
             return
-        self._store.merge()
+        try:
+            self._store.merge()
+        except ManifestError as error:
+            # A full disk, mostly: published reports wait, and what is known can be shown.
+            _log.warning("%s", error)
+            return
         if self.state is RunState.RUNNING:
             # They bring the executors, which a running task never needs.
             from .dispatch import current_user, open_run, settle
