@@ -7,7 +7,7 @@ last its own row, which says where the files are. The next removal finds what is
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from .states import RunState
 from .stores.locking import hold
 from .stores.removal import RemovableRun
 from .stores.upkeep import Upkeep
+from .upkeep_checks import manifest_of
 
 #: How long a removal waits for a dispatcher that has not noticed yet that its run is over, in seconds.
 LOCK_SECONDS = 30.0
@@ -49,7 +50,7 @@ def plan_named(upkeep: Upkeep, run_ids: Collection[str]) -> list[Removal]:
     for run in found:
         if run.status is RunState.RUNNING:
             raise ReflowError(f"run '{run.run_id}' is RUNNING: `reflow cancel {run.run_id}` first, then remove it")
-    return [_planned(run, keep_cache=False) for run in found]
+    return [_planned(upkeep.path, run, keep_cache=False) for run in found]
 
 
 def plan_old(
@@ -58,7 +59,7 @@ def plan_old(
     """Return what removing the user's runs would be that are over and have not changed since `before`."""
     upkeep.merge()
     runs = upkeep.removable_runs(user_id=user_id, graph_name=graph_name, before=before)
-    planned = [_planned(run, keep_cache=keep_cache) for run in runs]
+    planned = [_planned(upkeep.path, run, keep_cache=keep_cache) for run in runs]
     return [each for each in planned if not (each.keeps_rows and each.usage.files == 0)]
 
 
@@ -96,10 +97,18 @@ def _remove(upkeep: Upkeep, each: Removal, folder: RunFolder | None, told: Calla
         upkeep.finish_removal(run_id)
 
 
-def _planned(run: RemovableRun, *, keep_cache: bool) -> Removal:
+def _planned(manifest: Path, run: RemovableRun, *, keep_cache: bool) -> Removal:
     folder = _folder(run)
+    if folder is not None and _is_of_another_manifest(folder, manifest):
+        run, folder = replace(run, run_dir=None), None
     usage = run_files.measure(folder) if folder is not None else Usage()
     return Removal(run, keep_cache and run.has_results and not run.is_half_removed, usage)
+
+
+def _is_of_another_manifest(folder: RunFolder, manifest: Path) -> bool:
+    """Return whether this manifest is a copy of the one whose run it is: that one needs the files."""
+    original = manifest_of(folder.path)
+    return original is not None and original.exists() and not original.samefile(manifest)
 
 
 def _folder(run: RemovableRun) -> RunFolder | None:

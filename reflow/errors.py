@@ -19,6 +19,10 @@ class ManifestError(ReflowError):
     """The manifest cannot be opened, read, migrated or written; names the path and what to do."""
 
 
+class ResultRemoved(ManifestError):
+    """A result that the cache had found was removed, by `clean`, before it could be taken over."""
+
+
 class TrustError(ReflowError):
     """Others may change a file that decides what runs; names the file, who they are and what to do."""
 

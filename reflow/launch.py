@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import identity, inputs
 from .amounts import format_memory, parse_memory
 from .elements import path_fingerprint
-from .errors import ConfigError, RenderError, SchedulerError, SubmitDeferred, SubmitRefused, SubmitUnknown
+from .errors import (
+    ConfigError,
+    RenderError,
+    ResultRemoved,
+    SchedulerError,
+    SubmitDeferred,
+    SubmitRefused,
+    SubmitUnknown,
+)
 from .executors.base import After, Dependency, Executor, Job, JobResources
 from .indices import Indices
 from .inputs import Outputs, Value
@@ -73,7 +81,7 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
     shared_hashes = {parameter: value.hash for parameter, value in shared.items()}
     if not plan.config.array:
         single = NewInstance(None, None, inputs.instance_identity(plan, input_hash, shared_hashes), input_hash)
-        run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, [single]), 1)
+        _create(run, plan, [single])
         return
     elements = inputs.element_values(plan, outputs, path_fingerprint)
     try:
@@ -82,7 +90,14 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
         run.store.fail_task(run.run_id, plan.name, str(error))
         return
     instances = list(_elements(plan, input_hash, shared_hashes, elements, outputs, width))
-    run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), width)
+    _create(run, plan, instances)
+
+
+def _create(run: ActiveRun, plan: TaskPlan, instances: Sequence[NewInstance]) -> None:
+    try:
+        run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), len(instances))
+    except ResultRemoved:  # between look-up and expansion: the next look-up does not find it any more
+        run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), len(instances))
 
 
 def _elements(

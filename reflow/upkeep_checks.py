@@ -1,4 +1,4 @@
-"""The part of `reflow store check` that looks beside the manifest: folders of runs that it does not know."""
+"""Whose is a run's folder? With the part of `reflow store check` that finds folders of runs that are unknown."""
 
 from __future__ import annotations
 
@@ -40,10 +40,17 @@ def _is_ours(folder: Path, manifest: Path) -> bool:
     """Return whether the folder is this user's, and a wave file in it names this manifest."""
     if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
         return False
+    return manifest_of(folder) == manifest.absolute()
+
+
+def manifest_of(folder: Path) -> Path | None:
+    """Return the manifest that the workers of a run's folder report to; None where no wave file tells."""
     for wave in sorted((folder / "waves").glob("*.wave")):
         with suppress(ReflowError, ValueError, TypeError, KeyError):
-            return Path(WaveFile(wave).header.manifest) == manifest.absolute()
-    return False
+            opened = WaveFile(wave)
+            opened.close()
+            return Path(opened.header.manifest)
+    return None
 
 
 def _names(run_dir: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from ..states import TaskState
-from . import moves
+from . import moves, run_table
 from .records import CachedResult, TaskInstanceRecord
 from .rows import INSTANCE_QUERY, pack_hash, to_instance, unpack_hash
 
@@ -16,7 +16,8 @@ _SUCCESS = moves.CODES[TaskState.SUCCESS]
 # Reading a row in order costs a fifth of finding one by its identity.
 _SCAN_FACTOR = 4
 
-_IS_HIT = f"i.state = {_SUCCESS} AND i.identity IS NOT NULL"
+# Results of a run that is being removed are about to go.
+_IS_HIT = f"i.state = {_SUCCESS} AND i.identity IS NOT NULL AND r.{run_table.IS_THERE}"
 
 # What the index holds, in its very words: only then SQLite finds it.
 _PREFIX = "substr(i.identity, 1, 8)"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -15,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ManifestError
-from . import locking, removal, run_table
+from . import locking, removal, run_table, sharing
 from .connection import Database
 from .merging import Merger
 from .spool import Spool
@@ -79,6 +80,7 @@ class Health:
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong, the gravest first. A damaged manifest is not looked at any further."""
         yield from self._lock_findings()
+        yield from self._permission_findings()
         try:
             damage = self._database.read(_damage)
         except ManifestError as error:
@@ -101,6 +103,23 @@ class Health:
             yield Finding(
                 f"locks in '{report.folder}' cannot be relied on: {report.problem}.",
                 f"move it elsewhere, or end all runs and `mkdir {self.path}.lease`: workers then only publish",
+            )
+
+    def _permission_findings(self) -> Iterator[Finding]:
+        folder = self.path.parent
+        mode, folder_mode = self.path.stat().st_mode, folder.stat().st_mode
+        is_sticky = folder_mode & stat.S_ISVTX
+        if mode & stat.S_IWOTH or (folder_mode & stat.S_IWOTH and not is_sticky):
+            yield Finding("everybody may write the manifest or its folder.", f"`chmod o-w '{self.path}' '{folder}'`")
+        if mode & stat.S_IWGRP and is_sticky:
+            yield Finding(
+                f"'{folder}' has the sticky bit, so that nobody can mend a write that another user died in.",
+                f"`chmod -t '{folder}'`",
+            )
+        if mode & stat.S_IWGRP and not sharing.is_shared(folder):
+            yield Finding(
+                "the group may write the manifest, but not all that lies beside it.",
+                f"`chmod g+ws '{folder}'` to share it, or `chmod g-w '{self.path}'`",
             )
 
     def _row_findings(self) -> Iterator[Finding]:

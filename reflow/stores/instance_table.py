@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from .. import clock
-from ..errors import ManifestError
+from ..errors import ResultRemoved
 from ..indices import Indices
 from ..states import IN_FLIGHT, WAITING, RunState, TaskState
 from . import counting, moves, run_table, task_table
@@ -136,7 +136,7 @@ def _take_over(connection: sqlite3.Connection, task: int, now: int, hits: Sequen
         hits,
     )
     if cursor.rowcount != len(hits):
-        raise ManifestError("a cached result is no longer in the manifest; submit again without using the cache")
+        raise ResultRemoved("a cached result has just been removed from the manifest; submit again")
 
 
 def find(

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from reflow import clock
+from reflow.cleaning import plan_named, remove
 from reflow.states import RunState, TaskState
 from reflow.stores.records import Report
 from reflow.stores.sqlite import SqliteStore
+from reflow.stores.upkeep import Upkeep
 
 from .conftest import is_one_line
 
@@ -248,3 +250,44 @@ def project_user() -> str:
     from reflow.dispatch import current_user
 
     return current_user()
+
+
+def test_cleaning_a_copy_of_the_manifest_leaves_the_originals_files(project, done):
+    before = files_in(project.run_dir)
+    assert project.reflow("store", "backup", "copy.db").code == 0
+    copy = ("--store-path", project.folder / "copy.db")
+    outcome = project.reflow("clean", *NOW, "--yes", *copy)
+    assert outcome.out.splitlines()[-1] == "Removed 1 run: 5 instances, 0 files (0 B)."
+    assert project.reflow("runs", *copy).out == "No runs found\n"
+    assert files_in(project.run_dir) == before
+    assert project.reflow("status", done.run_id).code == 0
+
+
+class CleanedMeanwhile(SqliteStore):
+    """A manifest in which somebody removes an old run right after its results were found."""
+
+    old = ""
+
+    def lookup_cached(self, task_name, identities):
+        found = super().lookup_cached(task_name, identities)
+        if found and self.old:
+            with Upkeep(self.path) as upkeep:
+                remove(upkeep, plan_named(upkeep, [self.old]), print)
+            self.old = ""
+        return found
+
+
+def test_a_result_that_is_removed_between_look_up_and_use_is_computed_again(project, done):
+    store = CleanedMeanwhile(project.manifest)
+    store.old = done.run_id
+    run = project.workflow.run_local(project.run_dir, store=store, n=3)
+    assert run.results("total") == 5
+    assert run_ids(project) == [run.run_id]
+    assert [task.cached for task in store.summarize(run.run_id)] == [0, 0, 0]
+
+
+def test_results_of_a_run_whose_removal_was_cut_off_are_not_used(project, done):
+    with Upkeep(project.manifest) as upkeep:
+        upkeep.begin_removal(done.run_id)
+    run = project.workflow.run_local(project.run_dir, n=3)
+    assert [task.cached for task in SqliteStore(project.manifest).summarize(run.run_id)] == [0, 0, 0]
