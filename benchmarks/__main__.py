@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from . import bench_local, bench_start, bench_status, bench_submit
+from . import bench_contention, bench_local, bench_start, bench_status, bench_submit
 
 BENCHMARKS = {
     "start": bench_start.measure,
     "local": bench_local.measure,
     "submit": bench_submit.measure,
     "status": bench_status.measure,
+    "contention": bench_contention.measure,
 }
 
 

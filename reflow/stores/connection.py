@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sqlite3
@@ -17,6 +16,7 @@ from urllib.parse import quote
 from ..errors import ManifestError
 from . import locking, schema, sharing
 from .lease import Lease
+from .stamps import stamp
 
 _log = logging.getLogger("reflow")
 
@@ -197,16 +197,17 @@ class Database:
         self._require_file()
         until = time.monotonic() + (PATIENCE if self.readonly else _READ_AGAIN_SECONDS)
         while True:
-            before = self._stamp()
+            before = stamp(self.path)
             failure = None
             try:
                 # Opened anew for each look, or a network file system may answer from its cache.
                 with closing(self._connect(readonly=True)) as connection:
-                    self._require_version(connection)
+                    if self._require_version(connection) < schema.VERSION:
+                        break  # an older reflow's: brought up to date below
                     result = self._query(connection, query, *args, **kwargs)
             except sqlite3.DatabaseError as error:
                 failure = error
-            if before is not None and self._stamp() == before:
+            if before is not None and stamp(self.path) == before:
                 if failure is not None:
                     raise failure
                 return result
@@ -219,29 +220,6 @@ class Database:
         raise failure or ManifestError(
             f"the manifest '{self.path}' was written all the time for {PATIENCE:.0f} s; try again later"
         )
-
-    def _stamp(self) -> tuple[object, ...] | None:
-        """Return what differs after any write to the file; None while a journal says that it is half written.
-
-        To be called without a connection: closing the descriptor would drop the locks of one that is open.
-        """
-        if self._is_half_written():
-            return None
-        with open(self.path, "rb") as file:
-            status = os.fstat(file.fileno())
-            return status.st_ino, status.st_size, status.st_mtime_ns, file.read(100)
-
-    def _is_half_written(self) -> bool:
-        # Listed afresh: that a name is not there may be remembered on NFS for a minute, a listing is not.
-        if f"{self.path.name}-journal" not in os.listdir(self.path.parent):
-            return False
-        try:
-            with open(f"{self.path}-journal", "rb") as journal:
-                # The header stays zero until the journal is whole on disk, and only then the file is written.
-                return journal.read(1) not in (b"", b"\0")
-        except OSError as error:
-            # Gone since the listing: on NFS that may be "stale file handle".
-            return error.errno not in (errno.ENOENT, errno.ESTALE)
 
     def _choose_lock(self) -> locking.Lock:
         if self._process != os.getpid():

@@ -195,7 +195,7 @@ def self_test(folder: Path | str) -> LockReport:
         return LockReport(folder, problem, tuple(tried))
     return LockReport(
         folder,
-        problem or mounts.judge(mount),
+        problem or mounts.judge(mount, mounts.is_trusted(folder)),
         tuple(tried),
         mount.kind,
         mount.point,

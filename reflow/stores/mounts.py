@@ -9,6 +9,9 @@ from pathlib import Path
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
+#: A file of this name in a folder is a person's word that its locks reach every host, where the mount leaves it open.
+TRUST = ".reflow-locks-are-global"
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -32,7 +35,12 @@ def mount_of(folder: Path) -> Mount | None:
 def problem_of(folder: Path) -> str:
     """Return why locks in `folder` do not hold between hosts, as a clause; '' when nothing speaks against it."""
     mount = mount_of(folder)
-    return judge(mount) if mount is not None else ""
+    return judge(mount, is_trusted(folder)) if mount is not None else ""
+
+
+def is_trusted(folder: Path) -> bool:
+    """Return whether a person has said that locks in `folder` reach every host."""
+    return (folder / TRUST).exists()
 
 
 def find_mount(mountinfo: str, path: str) -> Mount | None:
@@ -49,8 +57,11 @@ def find_mount(mountinfo: str, path: str) -> Mount | None:
     return found
 
 
-def judge(mount: Mount) -> str:
-    """Return why locks on this mount do not hold between hosts, as a clause; '' when nothing speaks against it."""
+def judge(mount: Mount, trusted: bool = False) -> str:
+    """Return why locks on this mount do not hold between hosts, as a clause; '' when nothing speaks against it.
+
+    `trusted` is a person's word for file systems that may have them or not; options that say no are believed more.
+    """
     where = f"'{mount.point}' is mounted"
     if mount.kind in ("nfs", "nfs4"):
         if "nolock" in mount.options:
@@ -68,12 +79,15 @@ def judge(mount: Mount) -> str:
     if mount.kind == "afs":
         # Only whole-file locks reach its server, and SQLite locks ranges of bytes.
         return f"{where} as AFS, which keeps locks of ranges on each host"
+    if trusted:
+        return ""
+    hint = f"(if you know that its locks reach all hosts, make a file '{TRUST}' in the manifest's folder)"
     if mount.kind == "beegfs":
         # Its client's tuneUseGlobalFileLocks is off unless the site has set it, and the mount does not show it.
-        return f"{where} as BeeGFS, whose locks are each host's own unless the site has made them global"
+        return f"{where} as BeeGFS, whose locks are each host's own unless the site has made them global {hint}"
     if mount.kind.startswith("fuse.") and mount.kind not in _FUSE_WITH_LOCKS:
         # Where such a file system leaves locks out, the kernel plays them on each host, and they look right from there.
-        return f"{where} through FUSE ('{mount.kind}'), which may keep locks on each host"
+        return f"{where} through FUSE ('{mount.kind}'), which may keep locks on each host {hint}"
     return ""
 
 

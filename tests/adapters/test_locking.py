@@ -190,6 +190,13 @@ def test_mount_options_tell_whether_hosts_share_locks(folder, problem):
     assert bool(found) == bool(problem)
 
 
+def test_a_person_may_vouch_for_locks_but_not_against_the_options():
+    for folder, trusted in [("/sshfs", True), ("/bee", True), ("/scratch/ann", False), ("/lustre/none", False)]:
+        mount = mounts.find_mount(MOUNTINFO, folder)
+        assert mounts.judge(mount)
+        assert (mounts.judge(mount, trusted=True) == "") == trusted
+
+
 def test_a_mount_that_shows_new_entries_late_is_a_note_and_no_problem():
     mount = mounts.find_mount(
         "36 22 0:31 / /home rw - nfs4 server:/home rw,vers=4.1,nocto,rsize=1048576,local_lock=none", "/home/ann"

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .building import CannotBuild, shared_folder
@@ -84,6 +86,28 @@ class Host:
             time.sleep(0.01)
         self._outside.kill()
         raise CannotBuild(f"a host cannot be made here: {self._outside.communicate()[0].strip()}")
+
+
+@contextmanager
+def mounted(source: Path, mountpoint: Path, *, locks: str, delay: int, cache: float) -> Iterator[None]:
+    """Mount `source` at `mountpoint` for every process of this machine. Needs root; `CannotBuild` as for `Host`."""
+    if os.getuid() != 0:
+        raise CannotBuild("only root can mount")
+    mountpoint.mkdir(exist_ok=True)
+    command = [str(shared_folder()), str(source), str(mountpoint), locks, str(delay), str(cache)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until = time.monotonic() + _PATIENCE
+        while not mountpoint.is_mount():
+            if server.poll() is not None or time.monotonic() > until:
+                server.kill()
+                raise CannotBuild(f"the folder cannot be mounted here: {server.communicate()[0].strip()}")
+            time.sleep(0.01)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(mountpoint)], check=False, capture_output=True)
+        server.kill()
+        server.communicate()
 
 
 def children_of(process: int) -> list[int]:
