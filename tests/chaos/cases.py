@@ -61,7 +61,7 @@ class Outcome:
     @property
     def row(self) -> tuple[str, ...]:
         """The row of the table."""
-        verdict = "ok" if not self.wrongs else "; ".join(self.wrongs)
+        verdict = "ok" if not self.wrongs else "; ".join(wrong.splitlines()[0] for wrong in self.wrongs)
         return self.place, self.case.name, self.case.wanted, self.got, f"{self.seconds:.1f}", verdict
 
 

@@ -1,0 +1,39 @@
+"""A dispatcher that is killed at any step of its work: the run ends all the same, and nothing is submitted twice."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from reflow.states import RunState
+
+from .cases import WIDTH
+from .conftest import IS_CAMPAIGN, record
+from .scene import HERE, Scene
+
+TABLE = "dispatchers killed: step, where, how the run ended, seconds to the truth"
+
+#: How many steps a dispatch of this pipeline has at most; the campaign kills at each of them.
+STEPS = 130
+SHORT = (3, 12, 25, 40)
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1) if IS_CAMPAIGN else SHORT)
+def test_a_dispatcher_killed_at_this_step(step: int, fake_place, folder):
+    scene = Scene(fake_place, folder / "scene")
+    marker = scene.folder / "killed"
+    scene.extra = {
+        "CHAOS_KILL_STEP": str(step),
+        "CHAOS_MARKER": str(marker),
+        "PYTHONPATH": os.pathsep.join([str(HERE / "hook"), os.environ.get("PYTHONPATH", "")]),
+    }
+    scene.submit(width=WIDTH)
+    seconds = scene.settle(120)
+    struck = marker.read_text() if marker.exists() else "not reached"
+    record(TABLE, (str(step), struck, str(scene.state()), f"{seconds:.1f}"))
+    assert scene.state() is RunState.SUCCESS, scene.describe()
+    assert scene.wrongs() == []
+    assert scene.instances()["total", 0].output == sum(number * 10 + 1 for number in range(WIDTH))
+    if not IS_CAMPAIGN:
+        assert struck != "not reached", "the hook has struck nobody: it does not see the dispatch any more"
