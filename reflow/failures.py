@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import clock
-from .amounts import format_memory
+from .amounts import parse_memory
 from .indices import Indices
 from .spec import JobConfig
 from .stores.records import AttemptRecord, FailedInstance, TaskInstanceRecord
@@ -108,8 +108,8 @@ class FailureCard:
         if not one and len(self.group.nodes) > 1:
             yield Line(f"    nodes   {_nodes_text(self.group.nodes)}")
         if self.asked is not None:
-            yield Line(f"    asked   {_asked_text(self.asked)}", Tone.QUIET)
-            used = _used_text(self.example)
+            yield Line(f"    asked   {_asked_text(self.asked, self.example)}", Tone.QUIET)
+            used = _used_text(self.example, self.asked)
             if used:
                 yield Line(f"    used    {used}", Tone.QUIET)
         for attempt in self.earlier:
@@ -144,7 +144,7 @@ class FailureCard:
             "nodes": dict(self.group.nodes),
             "example": {name: example[name] for name in shown},
             "tries": self.tries,
-            "asked": None if self.asked is None else _asked(self.asked),
+            "asked": None if self.asked is None else _asked(self.asked, self.example),
             "used": _used(self.example),
             "earlier": [_attempt_dict(attempt) for attempt in self.earlier],
             "error_lines": self.error_lines(),
@@ -204,7 +204,13 @@ def attempt_words(attempt: AttemptRecord) -> str:
     if attempt.node:
         how.append(f"on {attempt.node}")
     took = _took(attempt)
-    return ", ".join([*how, f"after {took}"] if took else how)
+    if took:
+        how.append(f"after {took}")
+    if attempt.asked_mem:
+        how.append(f"with mem {attempt.asked_mem}")
+    if attempt.asked_time:
+        how.append(f"with time {attempt.asked_time}")
+    return ", ".join(how)
 
 
 def last_message(error: str) -> str:
@@ -268,14 +274,17 @@ def _nodes_text(nodes: Mapping[str, int], most: int = 6) -> str:
     return ", ".join(shown) + (f" and {len(nodes) - most} more" if len(nodes) > most else "")
 
 
-def _asked(config: JobConfig) -> dict[str, Any]:
-    return {"mem": config.mem, "time": config.time, "cpus": config.cpus, **dict(config.submit_options)}
+def _asked(config: JobConfig, instance: TaskInstanceRecord) -> dict[str, Any]:
+    # A later attempt may have asked for more than the decorator says.
+    mem, time = instance.asked_mem or config.mem, instance.asked_time or config.time
+    return {"mem": mem, "time": time, "cpus": config.cpus, **dict(config.submit_options)}
 
 
-def _asked_text(config: JobConfig) -> str:
-    options = [f"{name} {value}" for name, value in config.submit_options.items()]
+def _asked_text(config: JobConfig, instance: TaskInstanceRecord) -> str:
+    asked = _asked(config, instance)
     cpus = "1 CPU" if config.cpus == 1 else f"{config.cpus} CPUs"
-    return ", ".join([f"mem {config.mem}", f"time {config.time}", cpus, *options])
+    options = [f"{name} {value}" for name, value in config.submit_options.items()]
+    return ", ".join([f"mem {asked['mem']}", f"time {asked['time']}", cpus, *options])
 
 
 def _used(instance: TaskInstanceRecord) -> dict[str, Any]:
@@ -285,11 +294,34 @@ def _used(instance: TaskInstanceRecord) -> dict[str, Any]:
     return {"seconds": took, "mem_kib": instance.max_rss}
 
 
-def _used_text(instance: TaskInstanceRecord) -> str:
+def _used_text(instance: TaskInstanceRecord, config: JobConfig) -> str:
+    used = []
+    if instance.max_rss:
+        # Sampled every 30 s or so: what ran out of memory in a moment shows less than it asked for.
+        share = _share(instance.max_rss, _asked(config, instance)["mem"])
+        used.append(f"mem {_memory_text(instance.max_rss)} ({share}sampled)")
     took = _took(instance)
-    # Sampled every 30 s or so: what ran out of memory in a moment shows less than it asked for.
-    mem = f"mem {format_memory(instance.max_rss)} (sampled)" if instance.max_rss else ""
-    return ", ".join(words for words in (mem, f"time {took}" if took else "") if words)
+    if took:
+        used.append(f"time {took}")
+    return ", ".join(used)
+
+
+def _memory_text(kib: int) -> str:
+    """Return KiB as a person reads them: ``3.9G``, ``512M``."""
+    size, unit = float(kib), "K"
+    for larger in ("M", "G", "T"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f}{unit}" if size >= 100 or size == int(size) else f"{size:.1f}{unit}"
+
+
+def _share(used: int, asked: str) -> str:
+    try:
+        limit = parse_memory(asked)
+    except ValueError:  # (what a site's own template makes of it is its own business)
+        return ""
+    return f"{100 * used // limit} %, " if limit else ""
 
 
 def _attempt_dict(attempt: AttemptRecord) -> dict[str, Any]:
@@ -303,5 +335,8 @@ def _attempt_dict(attempt: AttemptRecord) -> dict[str, Any]:
         "job_id": attempt.job_id,
         "started_at": None if attempt.started_at is None else attempt.started_at.isoformat(),
         "finished_at": None if attempt.finished_at is None else attempt.finished_at.isoformat(),
+        "asked_mem": attempt.asked_mem,
+        "asked_time": attempt.asked_time,
+        "mem_kib": attempt.max_rss,
         "error_text": attempt.error_text,
     }

@@ -27,7 +27,7 @@ from .suggest import did_you_mean
 from .wording import counts_text
 
 if TYPE_CHECKING:
-    from .executors.base import SlotKey, SlotStatus
+    from .waiting import Reasons
     from .watching import Watcher
 
 _log = logging.getLogger("reflow")
@@ -90,7 +90,7 @@ class Run:
             task,
             self._settings,
             commands,
-            answer=self._last_answer(),
+            reasons=self._last_reasons(),
             most_cards=most_cards,
         )
 
@@ -98,15 +98,15 @@ class Run:
         """Return what takes looks at this run."""
         from .watching import Watcher
 
-        return Watcher(self._store, self.run_id, self._last_answer)
+        return Watcher(self._store, self.run_id, self._last_reasons)
 
-    def _last_answer(self) -> Mapping[SlotKey, SlotStatus]:
-        """Return what the scheduler said when somebody asked it last about this run; asks nobody."""
+    def _last_reasons(self) -> Reasons:
+        """Return why slots of this run waited when somebody asked the scheduler last; asks nobody."""
         if self._settings is None or self._settings.local_process is not None:
             return {}
-        from .asking import last_answer
+        from .asking import last_reasons
 
-        return last_answer(RunFolder(self._settings.run_dir, self.run_id))
+        return last_reasons(RunFolder(self._settings.run_dir, self.run_id))
 
     def attention(self) -> Attention:
         """Return what keeps the run going while somebody watches it."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from . import clock
-from .executors.base import SlotKey, SlotStatus
 from .failures import LAST_LINES, Commands, FailureCard, FailureGroup, group_alike, headline
 from .logs import InstanceLogs
 from .paths import RunFolder
@@ -16,7 +15,7 @@ from .spec import JobConfig, RunSettings, TaskPlan
 from .states import RunState, TaskState
 from .stores.records import RunRecord, TaskInstanceRecord, TaskSummary
 from .stores.sqlite import SqliteStore
-from .waiting import Wait, find_waits
+from .waiting import Reasons, Wait, find_waits
 from .wording import Line, Tone, counts_text, duration_text, shortened
 
 #: How many failed instances are read in full; of the others the indices are enough.
@@ -95,10 +94,10 @@ def collect(
     settings: RunSettings | None,
     commands: Commands,
     *,
-    answer: Mapping[SlotKey, SlotStatus] | None = None,
+    reasons: Reasons | None = None,
     most_cards: int = MOST_CARDS,
 ) -> RunStatus:
-    """Read the status of a run, or of one of its tasks; `answer` is what the scheduler said last."""
+    """Read the status of a run, or of one of its tasks; `reasons` are why slots wait."""
     tasks = tuple(each for each in store.summarize(run.run_id) if task in (None, each.task_name))
     groups = group_alike(store.looks.failures(run.run_id, task, limit=MOST_GROUPED))
     return RunStatus(
@@ -107,19 +106,17 @@ def collect(
         tuple(store.list_task_instance_records(run.run_id, task, {TaskState.FAILED}, limit=MOST_FAILURES)),
         tuple(_card(store, group, settings, commands) for group in groups[:most_cards]),
         tuple(groups[most_cards:]),
-        tuple(waits_of(store, run, tasks, answer or {})),
+        tuple(waits_of(store, run, tasks, reasons or {})),
         commands,
     )
 
 
-def waits_of(
-    store: SqliteStore, run: RunRecord, tasks: Sequence[TaskSummary], answer: Mapping[SlotKey, SlotStatus]
-) -> list[Wait]:
+def waits_of(store: SqliteStore, run: RunRecord, tasks: Sequence[TaskSummary], reasons: Reasons) -> list[Wait]:
     """Return what a run that is not over waits for."""
     if run.status is not RunState.RUNNING:
         return []
     specs = store.list_task_spec_records(run.run_id)
-    return find_waits(tasks, specs, store.list_waves(run.run_id), answer, now=clock.now())
+    return find_waits(tasks, specs, store.list_waves(run.run_id), reasons, now=clock.now())
 
 
 def _card(store: SqliteStore, group: FailureGroup, settings: RunSettings | None, commands: Commands) -> FailureCard:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .executors.base import JobStatus, SlotKey, SlotStatus
 from .states import WAITING, TaskState
 from .stores.records import TaskSpecRecord, TaskSummary, WaveRecord, WaveState
 from .wording import Line, Tone
@@ -39,6 +38,9 @@ _STUCK = {
     "InvalidAccount": "name an account that is not valid: cancel the run and change account=",
     "InvalidQOS": "name a QOS that is not valid: cancel the run and change qos=",
 }
+#: How many slots of a job wait, by the scheduler's reason, by job.
+Reasons = Mapping[str, Mapping[str, int]]
+
 _OVER_A_LIMIT = re.compile(r"(Assoc|QOS)(Max|Min)\w*(PerJob|WallDurationPerJob|PerNode)\w*")
 _AT_A_LIMIT = re.compile(r"(Assoc|QOS)\w+")
 
@@ -78,11 +80,11 @@ def find_waits(
     tasks: Sequence[TaskSummary],
     specs: Iterable[TaskSpecRecord],
     waves: Sequence[WaveRecord],
-    answer: Mapping[SlotKey, SlotStatus],
+    reasons: Reasons,
     *,
     now: int,
 ) -> list[Wait]:
-    """Return what a RUNNING run waits for, tasks in its order; `answer` is what the scheduler said last, or nothing."""
+    """Return what a RUNNING run waits for, tasks in its order; `reasons` are the scheduler's last ones, if any."""
     deferred_before = now - int(DEFERRED_AFTER * 1e6)
     deferred = [wave for wave in waves if wave.state is WaveState.INTENT and wave.created_at < deferred_before]
     upstreams = {spec.task_name: spec.dependencies for spec in specs}
@@ -92,7 +94,7 @@ def find_waits(
         for task in tasks
         if task.error is None
         for wait in _unsubmitted(task, upstreams.get(task.task_name, ()), complete, deferred)
-        + _queued(task, {wave.job_id for wave in waves if wave.task_name == task.task_name}, answer)
+        + _queued(task, {wave.job_id for wave in waves if wave.task_name == task.task_name}, reasons)
     ]
 
 
@@ -113,18 +115,17 @@ def _unsubmitted(
     return waits
 
 
-def _queued(task: TaskSummary, jobs: Collection[str | None], answer: Mapping[SlotKey, SlotStatus]) -> list[Wait]:
+def _queued(task: TaskSummary, jobs: Collection[str | None], reasons: Reasons) -> list[Wait]:
     submitted = task.counts.get(TaskState.SUBMITTED, 0)
     if not submitted:
         return []
-    reasons = Counter(
-        status.reason
-        for (job, _), status in answer.items()
-        if job in jobs and status.status is JobStatus.PENDING and status.reason
-    )
-    if not reasons:
+    found: Counter[str] = Counter()
+    for job, counts in reasons.items():
+        if job in jobs:
+            found.update(counts)
+    if not found:
         return [Wait(task.task_name, submitted, "wait in the queue")]
-    return [_for_reason(task.task_name, count, reason) for reason, count in reasons.most_common()]
+    return [_for_reason(task.task_name, count, reason) for reason, count in found.most_common()]
 
 
 def _for_reason(task_name: str, count: int, reason: str) -> Wait:

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 from . import clock
 from .errors import ManifestError, UnknownRunError
-from .executors.base import SlotKey, SlotStatus
 from .failures import FailureGroup, group_alike, headline, newest_failures
 from .states import IN_FLIGHT, RunState, TaskState
 from .status import MOST_GROUPED, remarks_text, unexpanded_text, waits_of
 from .stores.records import RunningInstance, RunRecord, TaskSummary
 from .stores.sqlite import SqliteStore
-from .waiting import Wait
+from .waiting import Reasons, Wait
 from .wording import Line, Tone, duration_text, moment_text
 
 _log = logging.getLogger("reflow")
@@ -118,12 +117,12 @@ class Watcher:
         self,
         store: SqliteStore,
         run_id: str,
-        last_answer: Callable[[], Mapping[SlotKey, SlotStatus]],
+        last_reasons: Callable[[], Reasons],
     ) -> None:
-        """Watch a run; `last_answer` returns what the scheduler said when somebody asked it last."""
+        """Watch a run; `last_reasons` returns why slots waited when somebody asked the scheduler last."""
         self._store = store
         self._run_id = run_id
-        self._last_answer = last_answer
+        self._last_reasons = last_reasons
         self._failed_of: object = None
         self._failures: tuple[FailureGroup, ...] = ()
         self._last: Look | None = None
@@ -156,7 +155,7 @@ class Watcher:
             tasks=tasks,
             longest={each.task_name: each for each in self._store.looks.longest_running(self._run_id)},
             failures=self._failures,
-            waits=tuple(waits_of(self._store, run, tasks, self._last_answer())),
+            waits=tuple(waits_of(self._store, run, tasks, self._last_reasons())),
         )
 
     @property

@@ -140,7 +140,7 @@ def test_a_card_says_class_node_attempt_time_and_memory_asked_last_lines_and_wha
     )
     card = card_of(
         [failed(4711, "job 12_4711: the scheduler says OUT_OF_MEMORY", "OUT_OF_MEMORY")],
-        example(4711, attempt=2),
+        example(4711, attempt=2, max_rss=4_090_000, asked_mem="6G"),
         earlier=(earlier,),
         asked=JobConfig(array=True, mem="4G", time="02:00:00", submit_options={"partition": "long"}),
         tries=3,
@@ -148,8 +148,8 @@ def test_a_card_says_class_node_attempt_time_and_memory_asked_last_lines_and_wha
     )
     lines = text_of(card)
     assert lines[0].startswith("fit[4711]: OUT_OF_MEMORY, on n17, attempt 2 of 3, after 1 h 12 min, at ")
-    assert "asked   mem 4G, time 02:00:00, 1 CPU, partition long" in lines
-    assert "used    time 1 h 12 min" in lines
+    assert "asked   mem 6G, time 02:00:00, 1 CPU, partition long" in lines, "the attempt asked for more than its task"
+    assert "used    mem 3.9G (65 %, sampled), time 1 h 12 min" in lines
     assert "before  attempt 1: TIMEOUT, on n3, after 9 min 00 s" in lines
     assert "| job 12_4711: the scheduler says OUT_OF_MEMORY" in lines
     assert "| allocating 3 GB" in lines

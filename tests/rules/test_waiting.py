@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from reflow.executors.base import JobStatus, SlotStatus
 from reflow.indices import Indices
 from reflow.states import TaskState
 from reflow.stores.records import TaskSpecRecord, TaskSummary, WaveRecord, WaveState
@@ -27,8 +26,8 @@ def wave(task_name, job_id, slots, created_at=0):
     return WaveRecord(1, "run", task_name, "name", state, job_id, None, Indices.parse(slots), 0, None, created_at)
 
 
-def told(tasks, specs=(), waves=(), answer=None, now=60 * SECOND):
-    return [wait.line.text for wait in find_waits(tasks, specs, waves, answer or {}, now=now)]
+def told(tasks, specs=(), waves=(), reasons=None, now=60 * SECOND):
+    return [wait.line.text for wait in find_waits(tasks, specs, waves, reasons or {}, now=now)]
 
 
 def test_a_task_without_instances_waits_for_what_is_not_complete():
@@ -48,16 +47,10 @@ def test_a_submit_that_was_put_off_is_told_apart_from_one_that_is_being_made():
     assert line.startswith("b: 10 wait to be submitted: the scheduler takes no more jobs now")
 
 
-def pending(reason):
-    return SlotStatus(JobStatus.PENDING, reason=reason)
-
-
 def test_elements_in_the_queue_are_counted_by_the_schedulers_reason():
     tasks = [task("b", 5, submitted=4, running=1)]
-    answer = {("7", slot): pending("Resources" if slot < 3 else "Priority") for slot in range(4)}
-    answer["7", 4] = SlotStatus(JobStatus.RUNNING)
-    answer["8", 0] = pending("Licenses")  # of another task
-    assert told(tasks, waves=[wave("b", "7", "0-4")], answer=answer) == [
+    reasons = {"7": {"Priority": 1, "Resources": 3}, "8": {"Licenses": 1}}  # job 8 is of another task
+    assert told(tasks, waves=[wave("b", "7", "0-4")], reasons=reasons) == [
         "b: 3 wait in the queue for free resources (Resources)",
         "b: 1 wait in the queue behind jobs of higher priority (Priority)",
     ]
@@ -68,7 +61,7 @@ def test_elements_in_the_queue_are_counted_by_the_schedulers_reason():
 )
 def test_what_would_wait_for_ever_says_so_and_what_to_do(reason):
     tasks = [task("b", 1, submitted=1)]
-    (wait,) = find_waits(tasks, [], [wave("b", "7", "0")], {("7", 0): pending(reason)}, now=0)
+    (wait,) = find_waits(tasks, [], [wave("b", "7", "0")], {"7": {reason: 1}}, now=0)
     assert wait.stuck
     assert "wait for ever" in wait.words
     assert "cancel" in wait.words
@@ -79,7 +72,7 @@ def test_what_would_wait_for_ever_says_so_and_what_to_do(reason):
 )
 def test_what_passes_by_itself_is_not_called_stuck(reason):
     tasks = [task("b", 1, submitted=1)]
-    (wait,) = find_waits(tasks, [], [wave("b", "7", "0")], {("7", 0): pending(reason)}, now=0)
+    (wait,) = find_waits(tasks, [], [wave("b", "7", "0")], {"7": {reason: 1}}, now=0)
     assert not wait.stuck
     assert wait.reason == reason.partition(",")[0]
 
