@@ -138,6 +138,7 @@ def _advance(run: ActiveRun) -> bool:
 
     Returns False when the scheduler takes no more jobs now and something is left to submit.
     """
+    run.common.clear()  # what was common at an earlier pass may have been retried since
     snapshot = run.store.snapshot(run.run_id)
     if snapshot.status is not RunState.RUNNING:
         return True

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import identity, inputs
@@ -49,6 +49,16 @@ ASK_AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
+class CommonInputs:
+    """What all instances of one task receive."""
+
+    #: By parameter, what comes from whole upstream tasks.
+    shared: Mapping[str, Value]
+    #: Hash of the direct inputs.
+    input_hash: str
+
+
+@dataclass(frozen=True)
 class ActiveRun:
     """One run with the parts that dispatch works on."""
 
@@ -58,6 +68,9 @@ class ActiveRun:
     executor: Executor
     #: Path of the manifest, for the workers.
     manifest: Path
+    #: What all instances of the task that this pass expanded last have in common: its waves need it once more, and
+    #: the million outputs behind a gather are read once.
+    common: dict[str, CommonInputs] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def folder(self) -> RunFolder:
@@ -75,10 +88,12 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
 
     `widths` has the width of each task by name. Inputs of unequal length fail the task as a whole.
     """
-    outputs = _outputs(run, _upstream_tasks(plan))
-    shared = inputs.shared_values(plan, outputs)
-    input_hash = inputs.direct_input_hash(plan, run.settings.run_dir, path_fingerprint)
-    shared_hashes = {parameter: value.hash for parameter, value in shared.items()}
+    outputs = _outputs(run, plan, {Delivery.WHOLE, Delivery.LIST, Delivery.EACH})
+    common = _common_inputs(run, plan, outputs)
+    run.common.clear()
+    run.common[plan.name] = common
+    input_hash = common.input_hash
+    shared_hashes = {parameter: value.hash for parameter, value in common.shared.items()}
     if not plan.config.array:
         single = NewInstance(None, None, inputs.instance_identity(plan, input_hash, shared_hashes), input_hash)
         _create(run, plan, [single])
@@ -89,7 +104,9 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
     except inputs.UnequalWidths as error:
         run.store.fail_task(run.run_id, plan.name, str(error))
         return
-    instances = list(_elements(plan, input_hash, shared_hashes, elements, outputs, width))
+    # Of a parent in a chain only the hash counts here: its output may be large, and is its element's business.
+    parents = {task: dict(run.store.output_hashes(run.run_id, task)) for task in plan.chain_parents}
+    instances = list(_elements(plan, input_hash, shared_hashes, elements, parents, width))
     _create(run, plan, instances)
 
 
@@ -105,12 +122,12 @@ def _elements(
     input_hash: str,
     shared_hashes: Mapping[str, str],
     elements: Mapping[str, list[Value]],
-    outputs: Outputs,
+    parents: Mapping[str, Mapping[int, str]],
     width: int,
 ) -> Iterator[NewInstance]:
     """Yield the rows of an array, with the identity '' where a parent element has no result: its worker will know."""
     chained = [(each.parameter, each.steps[0].task) for each in plan.results if each.delivery is Delivery.CHAIN]
-    parents = [outputs[task] for _, task in chained]
+    parent_hashes = [parents[task] for _, task in chained]
     values = list(elements.values())
     varying = [*elements, *(parameter for parameter, _ in chained)]
     identity_of = inputs.element_identities(plan, input_hash, shared_hashes, varying)
@@ -119,17 +136,21 @@ def _elements(
     for index in range(width):
         own = [each[index] for each in values]
         hashes = [value.hash for value in own]
-        for parent in parents:
-            hashes.append(parent[index].hash if index in parent else "")
+        hashes += [of_parent.get(index, "") for of_parent in parent_hashes]
         text = "".join(f"{name}{value.text}" for name, value in zip(names, own, strict=True))
         yield NewInstance(index, f"{text}}}" if own else None, identity_of(hashes), input_hash)
 
 
-def _upstream_tasks(plan: TaskPlan) -> list[str]:
-    return sorted({step.task for result in plan.results for step in result.steps})
+def _common_inputs(run: ActiveRun, plan: TaskPlan, outputs: Outputs) -> CommonInputs:
+    return CommonInputs(
+        inputs.shared_values(plan, outputs),
+        inputs.direct_input_hash(plan, run.settings.run_dir, path_fingerprint),
+    )
 
 
-def _outputs(run: ActiveRun, tasks: list[str]) -> Outputs:
+def _outputs(run: ActiveRun, plan: TaskPlan, deliveries: Collection[Delivery]) -> Outputs:
+    """Return the outputs of the tasks whose results reach the plan's instances in one of these ways."""
+    tasks = {step.task for result in plan.results if result.delivery in deliveries for step in result.steps}
     return {
         task: {index: Value(text, digest) for index, text, digest in run.store.outputs(run.run_id, task)}
         for task in tasks
@@ -193,13 +214,9 @@ def _ranks(indices: Indices) -> Indices:
 def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
     """Write what the wave's workers read, and return its path."""
     chained = {result.parameter: result.steps[0].task for result in plan.results if result.delivery is Delivery.CHAIN}
-    shared_from = {
-        step.task
-        for result in plan.results
-        if result.delivery in (Delivery.WHOLE, Delivery.LIST)
-        for step in result.steps
-    }
-    shared = inputs.shared_values(plan, _outputs(run, sorted(shared_from)))
+    common = run.common.get(plan.name)
+    if common is None:
+        common = _common_inputs(run, plan, _outputs(run, plan, {Delivery.WHOLE, Delivery.LIST}))
     header = WaveHeader(
         wave=wave.id,
         run_id=run.run_id,
@@ -208,9 +225,9 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
         plan=plan,
         code=run.settings.code,
         slots="0" if wave.slots is None else str(wave.slots),
-        shared={parameter: value.text for parameter, value in shared.items()},
-        shared_hashes={parameter: value.hash for parameter, value in shared.items()},
-        input_hash=inputs.direct_input_hash(plan, run.settings.run_dir, path_fingerprint),
+        shared={parameter: value.text for parameter, value in common.shared.items()},
+        shared_hashes={parameter: value.hash for parameter, value in common.shared.items()},
+        input_hash=common.input_hash,
         dispatch=run.settings.dispatch == "worker",
     )
     parents = {parameter: run.store.instance_ids(run.run_id, task) for parameter, task in chained.items()}

@@ -37,6 +37,7 @@ class Reuse:
 
     def is_usable(self, result: CachedResult) -> bool:
         """Return whether the files that the output names are still as they were when it was made."""
-        if result.output is None or '"path"' not in result.output:
-            return result.output is not None
-        return identity.hash_value(result.output, path_fingerprint) == result.output_hash
+        output = self.store.cached_output(result)
+        if output is None or '"path"' not in output:
+            return output is not None
+        return identity.hash_value(output, path_fingerprint) == result.output_hash

@@ -348,6 +348,14 @@ class EngineStore(Store):
         """Return ``(index, output JSON text, output hash)`` of the successes in index order; 0 for a singleton."""
 
     @abstractmethod
+    def output_hashes(self, run_id: str, task_name: str) -> list[tuple[int, str]]:
+        """Return ``(index, output hash)`` of the successes in index order: what `outputs` has, but for the texts."""
+
+    @abstractmethod
+    def cached_output(self, result: CachedResult) -> str | None:
+        """Return the output JSON text of a cached result; None when its file is missing or damaged: recompute."""
+
+    @abstractmethod
     def lookup_cached(self, task_name: str, identities: Collection[str]) -> dict[str, CachedResult]:
         """Return the newest successful instance per identity over all runs, in one query for the whole array."""
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..states import TaskState
 from . import moves, run_table
-from .records import CachedResult, TaskInstanceRecord
-from .rows import INSTANCE_QUERY, pack_hash, to_instance, unpack_hash
+from .records import CachedResult
+from .rows import INSTANCE_QUERY, pack_hash, unpack_hash
 
 _SUCCESS = moves.CODES[TaskState.SUCCESS]
 
@@ -23,14 +23,13 @@ _IS_HIT = f"i.state = {_SUCCESS} AND i.identity IS NOT NULL AND r.{run_table.IS_
 _PREFIX = "substr(i.identity, 1, 8)"
 
 
-def find(connection: sqlite3.Connection, task_name: str, identity: str) -> TaskInstanceRecord | None:
-    """Return the most recent successful instance with that identity, or None; '' finds none."""
-    row = connection.execute(
+def find(connection: sqlite3.Connection, task_name: str, identity: str) -> list[tuple[Any, ...]]:
+    """Return the successful instances with that identity as rows of `INSTANCE_QUERY`, newest first; '' finds none."""
+    return connection.execute(
         f"{INSTANCE_QUERY} WHERE i.identity = :identity AND {_PREFIX} = substr(:identity, 1, 8) AND {_IS_HIT}"
-        " AND t.name = :task ORDER BY i.finished_at DESC, i.id DESC LIMIT 1",
+        " AND t.name = :task ORDER BY i.finished_at DESC, i.id DESC",
         {"identity": pack_hash(identity), "task": task_name},
-    ).fetchone()
-    return to_instance(row) if row else None
+    ).fetchall()
 
 
 def lookup(connection: sqlite3.Connection, task_name: str, identities: Collection[str]) -> dict[str, CachedResult]:
@@ -43,15 +42,16 @@ def lookup(connection: sqlite3.Connection, task_name: str, identities: Collectio
     ).fetchone()[0]
     rows = _scan(connection, task_name) if there < _SCAN_FACTOR * len(wanted) else _join(connection, task_name, wanted)
     newest: dict[bytes | str, tuple[int, CachedResult]] = {}
-    for identity, instance, run_id, output, output_hash, finished_at in rows:
+    for identity, instance, run_id, output, output_hash, finished_at, file in rows:
         if identity in wanted:
             known = newest.get(identity)
             if known is None or (finished_at, instance) > (known[0], known[1].instance):
-                newest[identity] = finished_at, CachedResult(instance, run_id, output, unpack_hash(output_hash))
+                result = CachedResult(instance, run_id, output, unpack_hash(output_hash), unpack_hash(file))
+                newest[identity] = finished_at, result
     return {unpack_hash(identity): result for identity, (_, result) in newest.items()}
 
 
-_COLUMNS = "i.identity, i.id, r.run_id, i.output, i.output_hash, ifnull(i.finished_at, 0)"
+_COLUMNS = "i.identity, i.id, r.run_id, i.output, i.output_hash, ifnull(i.finished_at, 0), i.output_file"
 
 
 def _scan(connection: sqlite3.Connection, task_name: str) -> Iterator[tuple[Any, ...]]:

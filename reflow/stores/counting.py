@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from . import run_table
+from .connection import Database
+
 
 @dataclass
 class _Gain:
@@ -70,18 +73,37 @@ def counted(connection: sqlite3.Connection) -> Iterator[Tally]:
     connection.execute("DELETE FROM bulk")
 
 
-def miscounted(connection: sqlite3.Connection) -> list[tuple[int, int, int, int]]:
-    """Return ``(task, state code, counted, really there)`` of every count that is wrong; scans all instances."""
+class Counts:
+    """The counts of a manifest, for whoever wants to check them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def wrong(self) -> list[tuple[int, int, int, int]]:
+        """Return ``(task, state code, counted, really there)`` of every count that is wrong; scans all instances."""
+        return self._database.read(wrong)
+
+    def repair(self) -> None:
+        """Make every count right again."""
+        self._database.write(repair)
+
+
+def wrong(connection: sqlite3.Connection) -> list[tuple[int, int, int, int]]:
+    """Return ``(task, state code, counted, really there)`` of every count that is wrong; scans all instances.
+
+    Nobody sees the counts of a run that is being removed, and they are not kept right.
+    """
     rows = connection.execute(
         "SELECT c.task, c.state, c.instances, ifnull(n.instances, 0) FROM counts c"
+        " JOIN tasks t ON t.id = c.task JOIN runs r ON r.id = t.run"
         " LEFT JOIN (SELECT task, state, count(*) AS instances FROM instances GROUP BY task, state) n"
         " ON n.task = c.task AND n.state = c.state"
-        " WHERE c.instances <> ifnull(n.instances, 0) ORDER BY c.task, c.state"
+        f" WHERE r.{run_table.IS_THERE} AND c.instances <> ifnull(n.instances, 0) ORDER BY c.task, c.state"
     )
     return [(task, state, counted_, there) for task, state, counted_, there in rows]
 
 
-def recount(connection: sqlite3.Connection) -> None:
+def repair(connection: sqlite3.Connection) -> None:
     """Make every count right again."""
     connection.execute(
         "UPDATE counts SET"

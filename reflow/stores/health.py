@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ManifestError
-from . import locking, removal, run_table, sharing
+from . import counting, locking, removal, sharing
 from .connection import Database
 from .merging import Merger
 from .spool import Spool
@@ -43,12 +43,6 @@ _ORPHANS = {
     "attempts": "instance NOT IN (SELECT id FROM instances)",
     "remarks": "instance NOT IN (SELECT id FROM instances)",
 }
-
-# What the triggers have counted. Nobody sees the counts of a run that is being removed, and they are not kept right.
-_NOTED = f"""
-    SELECT c.task, c.state, c.instances FROM counts c JOIN tasks t ON t.id = c.task JOIN runs r ON r.id = t.run
-     WHERE r.{run_table.IS_THERE}
-"""
 
 
 @dataclass(frozen=True)
@@ -141,12 +135,12 @@ class Health:
         elif dangling := self._database.read(_dangling):
             found = ", ".join(f"{count} of {table} to {parent}" for (table, parent), count in sorted(dangling.items()))
             yield Finding(f"rows refer to what is not there: {found}.", "keep a backup, and report it")
-        wrong = self._database.read(_miscounted)
+        wrong = self._database.read(counting.wrong)
         if wrong:
             yield Finding(
                 f"{len(wrong)} counts of instances are wrong, so that `status` shows wrong numbers.",
                 "count again",
-                partial(self._database.write, _count_again),
+                partial(self._database.write, counting.repair),
             )
         half = [run.run_id for run in self._upkeep.removable_runs() if run.is_half_removed]
         if half:
@@ -280,20 +274,6 @@ def _dangling(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
         if not (table == "instances" and reference in outlives):
             found[table, parent] = found.get((table, parent), 0) + 1
     return found
-
-
-def _miscounted(connection: sqlite3.Connection) -> list[tuple[int, int, int]]:
-    found = connection.execute("SELECT task, state, count(*) FROM instances GROUP BY task, state").fetchall()
-    counted = {(task, state): number for task, state, number in found}
-    return [
-        (task, state, counted.get((task, state), 0))
-        for task, state, noted in connection.execute(_NOTED).fetchall()
-        if noted != counted.get((task, state), 0)
-    ]
-
-
-def _count_again(connection: sqlite3.Connection) -> None:
-    connection.executemany("UPDATE counts SET instances = ?3 WHERE task = ?1 AND state = ?2", _miscounted(connection))
 
 
 def _were_removed(connection: sqlite3.Connection, instances: list[int]) -> bool:

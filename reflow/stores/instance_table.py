@@ -13,14 +13,13 @@ from ..errors import ResultRemoved
 from ..indices import Indices
 from ..states import IN_FLIGHT, WAITING, RunState, TaskState
 from . import counting, moves, run_table, task_table
-from .records import AttemptRecord, NewInstance, TaskInstanceRecord
+from .records import AttemptRecord, NewInstance
 from .rows import (
     INSTANCE_QUERY,
     pack_hash,
     pack_index,
     storable,
     to_attempt,
-    to_instance,
     unpack_hash,
     update_spans,
 )
@@ -141,13 +140,13 @@ def _take_over(connection: sqlite3.Connection, task: int, now: int, hits: Sequen
 
 def find(
     connection: sqlite3.Connection, run_id: str, task_name: str, array_index: int | None
-) -> TaskInstanceRecord | None:
-    """Return one instance, or None."""
+) -> tuple[Any, ...] | None:
+    """Return one instance as a row of `INSTANCE_QUERY`, or None."""
     task = task_table.find_key(connection, run_id, task_name)
-    row = connection.execute(
+    row: tuple[Any, ...] | None = connection.execute(
         f"{INSTANCE_QUERY} WHERE i.task = ? AND i.idx = ?", (task, pack_index(array_index))
     ).fetchone()
-    return to_instance(row) if row else None
+    return row
 
 
 def find_all(
@@ -174,35 +173,48 @@ def find_all(
     return found
 
 
-def outputs(connection: sqlite3.Connection, run_id: str, task_name: str) -> list[tuple[int, str, str]]:
-    """Return ``(stored index, output JSON text, output hash)`` of the successful instances in index order."""
+#: Output JSON text, output hash, and the content hash of an output that is a file: `OutputFiles.resolve` reads it.
+StoredOutput = tuple["str | None", str, str]
+
+
+def outputs(connection: sqlite3.Connection, run_id: str, task_name: str) -> list[tuple[int, StoredOutput]]:
+    """Return ``(stored index, output)`` of the successful instances in index order."""
     task = task_table.find_key(connection, run_id, task_name)
     rows = connection.execute(
-        f"SELECT idx, ifnull(output, 'null'), output_hash FROM instances WHERE task = ? AND state = {_SUCCESS}"
+        f"SELECT idx, output, output_hash, output_file FROM instances WHERE task = ? AND state = {_SUCCESS}"
         " ORDER BY idx",
         (task,),
     )
-    return [(index, output, unpack_hash(output_hash)) for index, output, output_hash in rows]
+    return [(index, (output, unpack_hash(output_hash), unpack_hash(file))) for index, output, output_hash, file in rows]
+
+
+def output_hashes(connection: sqlite3.Connection, run_id: str, task_name: str) -> list[tuple[int, str]]:
+    """Return ``(stored index, output hash)`` of the successful instances in index order."""
+    task = task_table.find_key(connection, run_id, task_name)
+    rows = connection.execute(
+        f"SELECT idx, output_hash FROM instances WHERE task = ? AND state = {_SUCCESS} ORDER BY idx", (task,)
+    )
+    return [(index, unpack_hash(output_hash)) for index, output_hash in rows]
 
 
 def output_of(
     connection: sqlite3.Connection, run_id: str, task_name: str, array_index: int | None
-) -> tuple[str, str] | None:
-    """Return output JSON text and output hash of one successful instance, else None."""
+) -> StoredOutput | None:
+    """Return the output of one successful instance, else None."""
     task = task_table.find_key(connection, run_id, task_name)
     row = connection.execute(
-        f"SELECT ifnull(output, 'null'), output_hash FROM instances WHERE task = ? AND idx = ? AND state = {_SUCCESS}",
+        f"SELECT output, output_hash, output_file FROM instances WHERE task = ? AND idx = ? AND state = {_SUCCESS}",
         (task, pack_index(array_index)),
     ).fetchone()
-    return (row[0], unpack_hash(row[1])) if row else None
+    return (row[0], unpack_hash(row[1]), unpack_hash(row[2])) if row else None
 
 
-def progress_of(connection: sqlite3.Connection, instance: int) -> tuple[TaskState, int, str, str] | None:
-    """Return state, attempt, output JSON text and output hash of an instance, or None if it is unknown."""
+def progress_of(connection: sqlite3.Connection, instance: int) -> tuple[TaskState, int, StoredOutput] | None:
+    """Return state, attempt and output of an instance, or None if it is unknown."""
     row = connection.execute(
-        "SELECT state, attempt, ifnull(output, 'null'), output_hash FROM instances WHERE id = ?", (instance,)
+        "SELECT state, attempt, output, output_hash, output_file FROM instances WHERE id = ?", (instance,)
     ).fetchone()
-    return (moves.STATES[row[0]], row[1], row[2], unpack_hash(row[3])) if row else None
+    return (moves.STATES[row[0]], row[1], (row[2], unpack_hash(row[3]), unpack_hash(row[4]))) if row else None
 
 
 def ids(connection: sqlite3.Connection, run_id: str, task_name: str) -> list[int]:
@@ -320,7 +332,7 @@ def _begin_next_attempt(state: TaskState, sources: Collection[TaskState]) -> str
     return (
         f"UPDATE instances SET state = {moves.CODES[state]}, attempt = attempt + 1, updated_at = ?, wave = NULL,"
         " node = NULL, exit_code = NULL, signal = NULL, started_at = NULL, finished_at = NULL, failure = NULL,"
-        " exception = NULL, max_rss = NULL, output_hash = NULL, output = NULL, error = NULL"
+        " exception = NULL, max_rss = NULL, output_hash = NULL, output = NULL, output_file = NULL, error = NULL"
         f" WHERE state IN {moves.codes(sources)}"
     )
 

@@ -31,9 +31,9 @@ class Looks:
         return self._database.read(_longest_running, run_id)
 
     def instance(self, instance: int) -> TaskInstanceRecord | None:
-        """Return the instance with that database id, or None."""
+        """Return the instance with that database id, or None; without an output that is a file."""
         row = self._database.read(_row_of, instance)
-        return to_instance(row) if row else None
+        return to_instance(row, None) if row else None
 
 
 def _failures(connection: sqlite3.Connection, run_id: str, task_name: str | None, limit: int) -> list[FailedInstance]:

@@ -33,14 +33,16 @@ _WITHIN = """
        SET state = {state}, updated_at = :now, node = ifnull(:node, node),
            started_at = CASE WHEN started_at IS NULL OR :started_at < started_at THEN :started_at ELSE started_at END,
            finished_at = :finished_at, failure = :failure, exit_code = :exit_code, signal = :signal,
-           exception = :exception, max_rss = :max_rss, output_hash = :output_hash, output = :output, error = :error
+           exception = :exception, max_rss = :max_rss, output_hash = :output_hash, output = :output,
+           output_file = :output_file, error = :error
      WHERE id = :instance AND attempt = :attempt AND state IN {sources}
 """
 _BEYOND = """
     UPDATE instances
        SET state = {state}, attempt = :attempt, updated_at = :now, wave = NULL, node = :node, started_at = :started_at,
            finished_at = :finished_at, failure = :failure, exit_code = :exit_code, signal = :signal,
-           exception = :exception, max_rss = :max_rss, output_hash = :output_hash, output = :output, error = :error
+           exception = :exception, max_rss = :max_rss, output_hash = :output_hash, output = :output,
+           output_file = :output_file, error = :error
      WHERE id = :instance AND attempt < :attempt AND state IN {sources}
 """
 
@@ -319,7 +321,7 @@ def _order(report: Report) -> tuple[object, ...]:
         report.node,
         report.pid,
         report.restart,
-        report.output or "",
+        report.output or report.output_file,
         report.error or "",
     )
 
@@ -349,6 +351,7 @@ def _values(change: _Change, nodes: _Nodes, now: int) -> dict[str, object]:
         "identity": pack_hash(identity),
         "output_hash": pack_hash(report.output_hash) if final else None,
         "output": _text(report.output) if final else None,
+        "output_file": pack_hash(report.output_file) if final else None,
         "error": _text(report.error) if final else None,
     }
 

@@ -199,6 +199,8 @@ class Report:
     signal: int | None = None
     #: When the attempt began, in final reports: a merge that sees only the final one still knows it.
     started_at: int | None = None
+    #: Content hash of an output too big for the manifest (`stores/outputs.py`); `output` is None then.
+    output_file: str = ""
     #: Names of the exception's class and of those it inherits from, separated by blanks; '' when nothing was raised.
     exception: str = ""
     #: The most memory that the attempt used, in KiB, where reconcile learnt it from the scheduler.
@@ -316,6 +318,8 @@ class CachedResult:
     run_id: str
     output: str | None
     output_hash: str
+    #: Content hash of an output that is a file; `EngineStore.cached_output` reads it.
+    output_file: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from .. import clock, codec
 from ..indices import Indices
 from ..states import RunState
 from . import moves
+from .outputs import OutputFiles
 from .records import AttemptRecord, Resources, RunRecord, TaskInstanceRecord, WaveRecord, WaveState
 
 #: The stored index of a singleton.
@@ -33,7 +34,7 @@ RUN_FIELDS = f"{RUN_COLUMNS}, removal"
 INSTANCE_QUERY = """
     SELECT i.id, r.run_id, t.name, i.idx, i.state, w.job_id, i.input, i.output, i.error, i.identity, i.input_hash,
            i.output_hash, i.created_at, i.updated_at, i.attempt, i.started_at, i.finished_at, n.name, i.failure,
-           i.exit_code, i.signal, i.cached_from, i.exception, i.max_rss, w.mem, w.time
+           i.exit_code, i.signal, i.cached_from, i.exception, i.max_rss, w.mem, w.time, i.output_file
       FROM instances i
       JOIN tasks t ON t.id = i.task
       JOIN runs r ON r.id = t.run
@@ -138,8 +139,12 @@ def to_run(row: Sequence[Any]) -> RunRecord:
     )
 
 
-def to_instance(row: Sequence[Any]) -> TaskInstanceRecord:
-    """Make a record of `INSTANCE_QUERY`; decodes input and output."""
+def to_instance(row: Sequence[Any], outputs: OutputFiles | None) -> TaskInstanceRecord:
+    """Make a record of `INSTANCE_QUERY`; decodes input and output.
+
+    An output that is a file is read from `outputs` (`OutputLost`); without them it is left out.
+    """
+    file = unpack_hash(row[26])
     return TaskInstanceRecord(
         id=row[0],
         run_id=row[1],
@@ -148,7 +153,7 @@ def to_instance(row: Sequence[Any]) -> TaskInstanceRecord:
         state=moves.STATES[row[4]],
         job_id=row[5],
         input=_decode(row[6]),
-        output=_decode(row[7]),
+        output=_decode(outputs.text(file) if file and outputs is not None else row[7]),
         error_text=row[8],
         identity=unpack_hash(row[9]),
         input_hash=unpack_hash(row[10]),

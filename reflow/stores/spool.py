@@ -24,6 +24,7 @@ from typing import Any
 from ..errors import ManifestError
 from ..states import FINAL, RANK, TaskState
 from . import sharing
+from .outputs import OutputFiles
 from .records import Failure, Report
 
 _log = logging.getLogger("reflow")
@@ -58,6 +59,7 @@ class Spool:
 
     def __init__(self, manifest: Path | str) -> None:
         self.path = Path(f"{manifest}.spool")
+        self._outputs = OutputFiles(manifest)
         self._published = 0
 
     def publish(self, reports: Sequence[Report]) -> None:
@@ -67,6 +69,7 @@ class Spool:
         """
         if not reports:
             return
+        reports = [self._outputs.set_aside(report) for report in reports]
         payload = encode(reports)
         try:
             self._put(self._new_name(reports), payload)
@@ -308,7 +311,7 @@ def _validate(report: Report) -> None:
             raise ValueError(f"'{name}' is {number!r} instead of an integer")
     if report.attempt < 1:
         raise ValueError(f"attempts count from 1, not {report.attempt}")
-    for name in ("node", "output", "output_hash", "identity", "error"):
+    for name in ("node", "output", "output_hash", "identity", "error", "output_file"):
         text = getattr(report, name)
         if not (isinstance(text, str) or (text is None and _DEFAULTS[name] is None)):
             raise ValueError(f"'{name}' is {text!r} instead of text")

@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 from .. import codec, paths
 from ..indices import Indices
 from ..plan import RunSnapshot
-from ..states import FINAL, RunState, TaskState
-from . import cache, counting, instance_table, merging, run_table, snapshots, task_table, wave_table
+from ..states import RunState, TaskState
+from . import cache, instance_table, merging, run_table, snapshots, task_table, wave_table
 from .connection import P, Query
 from .records import (
     TASKS_OWN,
@@ -116,7 +116,8 @@ class SqliteStore(SqliteRows):
     def get_task_instance_record(
         self, run_id: str, task_name: str, array_index: int | None
     ) -> TaskInstanceRecord | None:
-        return self._read(instance_table.find, run_id, task_name, array_index)
+        row = self._read(instance_table.find, run_id, task_name, array_index)
+        return to_instance(row, self.output_files) if row else None
 
     def list_task_instance_records(
         self,
@@ -126,7 +127,8 @@ class SqliteStore(SqliteRows):
         *,
         limit: int | None = None,
     ) -> list[TaskInstanceRecord]:
-        return [to_instance(row) for row in self._read(instance_table.find_all, run_id, task_name, states, limit=limit)]
+        found = self._read(instance_table.find_all, run_id, task_name, states, limit=limit)
+        return [to_instance(row, self.output_files) for row in found]
 
     def list_attempts(self, instance: int) -> list[AttemptRecord]:
         """Return the attempts that a retry or a release has put behind an instance, oldest first."""
@@ -139,14 +141,6 @@ class SqliteStore(SqliteRows):
     def summarize(self, run_id: str) -> list[TaskSummary]:
         return self._read(task_table.summarize, run_id)
 
-    def miscounted(self) -> list[tuple[int, int, int, int]]:
-        """Return ``(task, state code, counted, really there)`` of every count that is wrong; scans all instances."""
-        return self._read(counting.miscounted)
-
-    def recount(self) -> None:
-        """Make every count right again."""
-        self._write(counting.recount)
-
     # Reports.
 
     def publish(self, reports: Sequence[Report]) -> None:
@@ -156,26 +150,13 @@ class SqliteStore(SqliteRows):
         return self._merger.merge(wait=wait)
 
     def apply(self, reports: Sequence[Report]) -> int:
-        merged = self._write(merging.apply, reports)
+        merged = self._write(merging.apply, [self.output_files.set_aside(report) for report in reports])
         for instance in sorted(merged.unknown):
             _log.warning("a report names instance %d, which is not in the manifest '%s'", instance, self.path)
         return merged.changed
 
     def published_output(self, instance: int) -> tuple[str, str] | None:
-        # The manifest again at the end, because another process may merge the report between the first two looks.
-        for look_in_spool in (True, False):
-            progress = self._read(instance_table.progress_of, instance)
-            if progress is None:
-                return None
-            state, attempt, output, output_hash = progress
-            if state is TaskState.SUCCESS:
-                return output, output_hash
-            if state in FINAL:
-                return None
-            report = self.spool.success_of(instance, attempt) if look_in_spool else None
-            if report is not None:
-                return report.output or "null", report.output_hash
-        return None
+        return self._results.published(instance)
 
     # Dispatch.
 
@@ -249,8 +230,14 @@ class SqliteStore(SqliteRows):
         return self._read(instance_table.ids, run_id, task_name)
 
     def outputs(self, run_id: str, task_name: str) -> list[tuple[int, str, str]]:
-        found = self._read(instance_table.outputs, run_id, task_name)
-        return [(max(index, 0), output, output_hash) for index, output, output_hash in found]
+        return [(max(index, 0), text, digest) for index, text, digest in self._results.outputs(run_id, task_name)]
+
+    def output_hashes(self, run_id: str, task_name: str) -> list[tuple[int, str]]:
+        found = self._read(instance_table.output_hashes, run_id, task_name)
+        return [(max(index, 0), output_hash) for index, output_hash in found]
+
+    def cached_output(self, result: CachedResult) -> str | None:
+        return self._results.cached(result)
 
     def lookup_cached(self, task_name: str, identities: Collection[str]) -> dict[str, CachedResult]:
         return self._read(cache.lookup, task_name, identities)

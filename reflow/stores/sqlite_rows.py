@@ -13,12 +13,14 @@ from .. import clock, codec
 from ..errors import UnknownRunError
 from ..indices import Indices
 from ..states import RunState, TaskState
-from . import cache, instance_table, merging, run_table, task_table, wave_table
+from . import counting, instance_table, merging, run_table, task_table, wave_table
 from .base import EngineStore
 from .connection import Database, P, Query
 from .looks import Looks
 from .merging import Merger
+from .outputs import OutputFiles
 from .records import TaskInstanceRecord, TaskSpecRecord
+from .results import Results
 from .rows import pack_index, storable
 from .spool import Spool
 
@@ -33,10 +35,14 @@ class SqliteRows(EngineStore):
     def __init__(self, path: Path | str, readonly: bool = False, *, publish_only: bool = False) -> None:
         self.path = Path(path).expanduser().absolute()
         self.spool = Spool(self.path)
+        self.output_files = OutputFiles(self.path)
         self._database = Database(self.path, readonly=readonly, publish_only=publish_only)
         self._merger = Merger(self._database, self.spool)
+        self._results = Results(self._database, self.spool, self.output_files)
         #: What a person is shown of single instances.
         self.looks = Looks(self._database)
+        #: Whether the counts that a summary shows are those of the rows.
+        self.counts = counting.Counts(self._database)
 
     @property
     def readonly(self) -> bool:
@@ -136,19 +142,18 @@ class SqliteRows(EngineStore):
         return self._read(task_table.count_of, run_id, task_name)
 
     def get_singleton_output(self, run_id: str, task_name: str) -> Any:
-        found = self._read(instance_table.output_of, run_id, task_name, None)
-        return codec.loads(found[0]) if found else None
+        text = self._results.output_of(run_id, task_name, None)
+        return None if text is None else codec.loads(text)
 
     def get_array_outputs(self, run_id: str, task_name: str) -> list[Any]:
-        found = self._read(instance_table.outputs, run_id, task_name)
-        return [codec.loads(output) for index, output, _ in found if index != pack_index(None)]
+        found = self._results.outputs(run_id, task_name)
+        return [codec.loads(text) for index, text, _ in found if index != pack_index(None)]
 
     def get_output_hash(self, run_id: str, task_name: str, array_index: int | None = None) -> str:
-        found = self._read(instance_table.output_of, run_id, task_name, array_index)
-        return found[1] if found else ""
+        return self._results.hash_of(run_id, task_name, array_index)
 
     def get_all_output_hashes(self, run_id: str, task_name: str) -> list[str]:
-        return [output_hash for _, _, output_hash in self._read(instance_table.outputs, run_id, task_name)]
+        return [output_hash for _, output_hash in self._read(instance_table.output_hashes, run_id, task_name)]
 
     def dependency_is_satisfied(self, run_id: str, task_name: str) -> bool:
         return self._read(task_table.is_satisfied, run_id, task_name)
@@ -163,7 +168,8 @@ class SqliteRows(EngineStore):
         self._move(instance_id, TaskState.RUNNING)
 
     def update_task_success(self, instance_id: int, output: Any, output_hash: str = "") -> None:
-        self._move(instance_id, TaskState.SUCCESS, output=codec.dumps(output), output_hash=output_hash)
+        text, file = self.output_files.place(codec.dumps(output))
+        self._move(instance_id, TaskState.SUCCESS, output=text, output_file=file, output_hash=output_hash)
 
     def update_task_failed(self, instance_id: int, error_text: str) -> None:
         self._move(instance_id, TaskState.FAILED, error=error_text)
@@ -181,7 +187,7 @@ class SqliteRows(EngineStore):
 
     def find_cached_record(self, task_name: str, identity: str) -> TaskInstanceRecord | None:
         """Return the most recent successful instance with that identity over all runs, or None; '' finds none."""
-        return self._read(cache.find, task_name, identity)
+        return self._results.newest_cached(task_name, identity)
 
     def task_state_summary(self, run_id: str) -> dict[str, dict[str, int]]:
         return self._read(task_table.state_summary, run_id)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reflow import clock
+from reflow import clock, codec
 from reflow.states import RunState, TaskState
 from reflow.stores import locking
 from reflow.stores.records import Report
@@ -132,10 +132,9 @@ def test_big_outputs_that_nobody_names_are_deleted_once_they_are_old(project, do
 
 
 def test_big_outputs_go_with_the_runs_that_named_them(project, done):
-    folder = Path(f"{project.manifest}.outputs") / "ab"
-    folder.mkdir(parents=True)
-    big = folder / f"ab{'1' * 62}"
-    big.write_text('"big"')
+    with SqliteStore(project.manifest) as store:
+        output = codec.dumps(store.looks.instance(1).output)
+        big = store.output_files.path_of(store.output_files.put(output))
     age(big)
     change(project.manifest, f"UPDATE instances SET output_file = X'{big.name}' WHERE id = 1")
     second = project.workflow.run_local(project.run_dir, n=3)

@@ -67,7 +67,7 @@ class Life:
             move(ids[index])
 
     def check(self):
-        assert self.store.miscounted() == []
+        assert self.store.counts.wrong() == []
         cached = sum(each.cached_from is not None for each in self.store.list_task_instance_records("run", "count"))
         assert next(iter(self.store.summarize("run"))).cached == cached
 
@@ -123,6 +123,6 @@ def test_counts_that_somebody_has_damaged_are_found_and_made_right(tmp_path):
     with closing(sqlite3.connect(life.store.path)) as connection:
         connection.execute("UPDATE counts SET instances = instances + 1 WHERE state = 0")
         connection.commit()
-    assert [(counted, there) for _, _, counted, there in life.store.miscounted()] == [(1, 0), (WIDTH - 1, WIDTH - 2)]
-    life.store.recount()
+    assert [(counted, there) for _, _, counted, there in life.store.counts.wrong()] == [(1, 0), (WIDTH - 1, WIDTH - 2)]
+    life.store.counts.repair()
     life.check()
