@@ -1,6 +1,7 @@
 """Run the elements of one wave and publish what became of them: the one way, whoever the caller is.
 
-A Slurm job runs one slot in a process of its own; a local run takes many slots in one process. Both end here.
+A Slurm job runs one slot in a process of its own, which is one element or a pack of them; a local run takes many slots
+in one process. Both end here.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import clock, codec, identity, inputs
+from .amounts import parse_time_limit
 from .code import CodeReference, load_tasks
-from .errors import CodecError, ManifestError, ReflowError, TaskInterrupted
+from .errors import CodecError, InterruptReason, ManifestError, ReflowError, TaskInterrupted
 from .paths import RunFolder
 from .signals import Interruption
 from .states import TaskState
@@ -42,6 +44,14 @@ LONGEST_PAUSE = 10.0
 
 #: The last part of a traceback that the manifest keeps, in characters; the log has all of it.
 LONGEST_ERROR = 8_000
+
+
+_INTERRUPTIONS = {
+    InterruptReason.TIMEOUT: Failure.TIMEOUT,
+    InterruptReason.PREEMPTED: Failure.PREEMPTED,
+    InterruptReason.CANCELLED: Failure.CANCELLED,
+    InterruptReason.UNKNOWN: Failure.INTERRUPTED,
+}
 
 
 class InputMissing(ReflowError):
@@ -81,7 +91,7 @@ class Publisher:
         """Publish what is pending; returns once it is safe."""
         with self._guard:
             if self._pending:
-                publish_stubbornly(self._publish, self._pending)
+                publish_stubbornly(self._publish, _without_superseded(self._pending))
                 self._pending = []
 
     def close(self) -> None:
@@ -94,6 +104,12 @@ class Publisher:
     def _flush_regularly(self) -> None:
         while not self._closed.wait(FLUSH_SECONDS):
             self.flush()
+
+
+def _without_superseded(reports: Sequence[Report]) -> list[Report]:
+    """Leave out each RUNNING whose element ended within the same batch: the final report knows when it began."""
+    ended = {report.instance for report in reports if report.state is not TaskState.RUNNING}
+    return [report for report in reports if report.state is not TaskState.RUNNING or report.instance not in ended]
 
 
 def publish_stubbornly(publish: Callable[[Sequence[Report]], None], reports: Sequence[Report]) -> None:
@@ -147,12 +163,16 @@ class ElementRunner:
         self._own_logs = own_logs
         self._restart = restart
         self._node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        limit = wave.header.plan.config.element_time
+        self._longest = None if limit is None else parse_time_limit(limit)
         self._task: Any = None
         self._shared: dict[str, Any] | None = None
 
-    def run(self, slot: int) -> Report:
-        """Run one slot, publish RUNNING and how it ended, and return the last report."""
-        record = self._wave.record(slot)
+    def run(self, record: SlotRecord) -> Report:
+        """Run one element, publish RUNNING and how it ended, and return the last report.
+
+        That is RUNNING still when the scheduler ended it and only the scheduler knows why: it may start it again.
+        """
         started = Report(
             instance=record.instance,
             attempt=record.attempt,
@@ -165,7 +185,8 @@ class ElementRunner:
         with self._log_of(record):
             self._publisher.add(started)
             ended = self._attempt(record, replace(started, started_at=started.at))
-            self._publisher.add(ended)
+            if ended.state is not TaskState.RUNNING:
+                self._publisher.add(ended)
         return ended
 
     def _attempt(self, record: SlotRecord, started: Report) -> Report:
@@ -173,7 +194,8 @@ class ElementRunner:
         try:
             with self._interruption.interruptible():
                 arguments, upstream_hashes = self._arguments(record)
-                returned = self._task.function(**arguments)
+                with self._interruption.limited(self._longest):
+                    returned = self._task.function(**arguments)
             text = codec.dumps(returned, self._task.signature.returns)
             return replace(
                 started,
@@ -187,7 +209,9 @@ class ElementRunner:
             _log.warning("%s", error)
             return replace(started, state=TaskState.PENDING, attempt=record.attempt + 1, at=clock.now())
         except TaskInterrupted as error:
-            return self._failed(started, Failure.INTERRUPTED, error)
+            failed = self._failed(started, _INTERRUPTIONS[error.reason], error)
+            is_settled = error.reason is not InterruptReason.UNKNOWN or not self._interruption.received
+            return failed if is_settled else replace(started, state=TaskState.RUNNING)
         except CodecError as error:
             return self._failed(started, Failure.WORKER, error, words=f"task '{self._name}': {error}")
         except ReflowError as error:
@@ -242,9 +266,9 @@ class ElementRunner:
             raise CodecError(f"parameter '{parameter}': {error}") from None
 
     def _identity(self, record: SlotRecord, upstream_hashes: Mapping[str, str]) -> str:
-        if record.identity or not record.parents:
-            return record.identity
         header = self._wave.header
+        if record.identity or (header.plan.config.array and not record.parents):
+            return record.identity
         return inputs.instance_identity(header.plan, header.input_hash, upstream_hashes)
 
     def _failed(self, started: Report, failure: Failure, error: BaseException, words: str | None = None) -> Report:

@@ -6,6 +6,8 @@ Wrong definitions raise the built-in `TypeError` and `ValueError` that API.md fi
 
 from __future__ import annotations
 
+from enum import Enum
+
 
 class ReflowError(Exception):
     """Base of all errors that reflow raises for a person to read."""
@@ -65,9 +67,28 @@ class SubmitUnknown(SchedulerError):
     """The submit command failed in a way that leaves open whether the job was accepted: ask for its name first."""
 
 
+class InterruptReason(str, Enum):
+    """Why a running task is told to end."""
+
+    #: The time limit of the job, or of one element of a pack, is near or over.
+    TIMEOUT = "TIMEOUT"
+    #: The scheduler wants the node for others.
+    PREEMPTED = "PREEMPTED"
+    #: A person cancelled it.
+    CANCELLED = "CANCELLED"
+    #: SIGTERM, and nothing that tells why.
+    UNKNOWN = "UNKNOWN"
+
+    __str__ = str.__str__
+
+
 class TaskInterrupted(BaseException):
-    """Raised inside the running task when the scheduler sends SIGTERM (time limit, cancel, preemption).
+    """Raised inside the running task when it is told to end: time limit, cancel or preemption; `reason` says which.
 
     A `BaseException`, so that a task's own ``except Exception`` does not swallow it. Catch it to save work,
     then raise it again.
     """
+
+    def __init__(self, message: str = "", reason: InterruptReason = InterruptReason.UNKNOWN) -> None:
+        super().__init__(message)
+        self.reason = reason

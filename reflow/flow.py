@@ -65,6 +65,8 @@ class Flow:
         *,
         array: bool = False,
         array_parallelism: int | None = None,
+        pack: int = 1,
+        element_time: str | None = None,
         cpus: int = 1,
         time: str = "00:30:00",
         mem: str = "4G",
@@ -89,7 +91,11 @@ class Flow:
 
         The task is called `name`, or as the function is. An `array` task runs once for every item of what it takes
         from other tasks, at most `array_parallelism` at the same time. `cpus`, `time` and `mem` are what one element
-        gets, as Slurm writes them. `after` names tasks that must be complete first. `version` is part of what decides
+        gets, as Slurm writes them. With ``pack=100``, a hundred elements share one slot of the array, one after the
+        other in one process, for elements that take less time than a job takes to start: then `time` is the wall time
+        of all hundred, `array_parallelism` counts slots, and `element_time` limits one element.
+
+        `after` names tasks that must be complete first. `version` is part of what decides
         whether a result is used again; `cache=False` never uses one again, and `verify` may reject one. With
         `allow_partial` the task runs on what succeeded of the arrays it takes from. `setup` are shell lines before
         the task, `environment` its variables, `template` a script template of your own.
@@ -113,6 +119,8 @@ class Flow:
                 task,
                 array=array,
                 array_parallelism=array_parallelism,
+                pack=pack,
+                element_time=element_time,
                 cpus=cpus,
                 time=time,
                 mem=mem,

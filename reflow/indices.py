@@ -73,6 +73,16 @@ class Indices:
         """Return every member plus `offset`."""
         return Indices._of((start + offset, stop + offset) for start, stop in self._ranges)
 
+    def grouped(self, size: int) -> Indices:
+        """Return which groups of `size` neighbouring indices have members: 0 for ``0 <= i < size``, and so on."""
+        if size == 1:
+            return self
+        return Indices._of(_join((start // size, (stop - 1) // size + 1) for start, stop in self._ranges))
+
+    def widened(self, size: int) -> Indices:
+        """Return all indices of those groups."""
+        return Indices._of((start * size, stop * size) for start, stop in self.grouped(size)._ranges)
+
     def first(self, count: int) -> Indices:
         """Return the `count` smallest members."""
         taken = []

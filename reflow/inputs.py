@@ -34,11 +34,12 @@ Outputs = Mapping[str, Mapping[int, Value]]
 
 
 def shared_values(plan: TaskPlan, outputs: Outputs) -> dict[str, Value]:
-    """Return, by parameter, the values that every instance of the task receives."""
+    """Return, by parameter, the values that every instance of the task receives, as far as they are known."""
     shared = {}
     for result in plan.results:
         if result.delivery is Delivery.WHOLE:
-            (shared[result.parameter],) = outputs[result.steps[0].task].values()
+            for value in outputs[result.steps[0].task].values():
+                shared[result.parameter] = value
         elif result.delivery is Delivery.LIST:
             shared[result.parameter] = _as_list(result.steps, outputs)
     return shared

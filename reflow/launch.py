@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -95,8 +96,10 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
     input_hash = common.input_hash
     shared_hashes = {parameter: value.hash for parameter, value in common.shared.items()}
     if not plan.config.array:
-        single = NewInstance(None, None, inputs.instance_identity(plan, input_hash, shared_hashes), input_hash)
-        _create(run, plan, [single])
+        # A value that is not known yet is its worker's to look up.
+        is_known = all(result.parameter in common.shared for result in plan.results)
+        own = inputs.instance_identity(plan, input_hash, shared_hashes) if is_known else ""
+        _create(run, plan, [NewInstance(None, None, own, input_hash)])
         return
     elements = inputs.element_values(plan, outputs, path_fingerprint)
     try:
@@ -160,16 +163,17 @@ def _outputs(run: ActiveRun, plan: TaskPlan, deliveries: Collection[Delivery]) -
 def reserve_waves(run: ActiveRun, step: Submit, plan: TaskPlan) -> list[WaveRecord]:
     """Record the intent for what the step names, as one wave or as many as the scheduler's limits ask for."""
     largest = run.executor.limits().max_array_size
+    pack = plan.config.pack if run.executor.packs else 1
     reserved = []
-    for indices, offset in _chunks(step, largest, _offset_of(run, step.after_wave)):
-        slots = None if not plan.config.array else indices.shift(-offset) if offset is not None else _ranks(indices)
+    for indices, offset in _chunks(step.indices, pack, largest, _offset_of(run, step.after_waves)):
         wave = run.store.reserve(
             run.run_id,
             step.task,
             indices,
-            slots=slots,
+            slots=_slots(indices, offset, pack) if plan.config.array else None,
             offset=offset,
-            after_wave=step.after_wave,
+            after_waves=step.after_waves,
+            pack=pack,
             resources=step.resources,
         )
         if wave is not None:
@@ -177,43 +181,48 @@ def reserve_waves(run: ActiveRun, step: Submit, plan: TaskPlan) -> list[WaveReco
     return reserved
 
 
-def _offset_of(run: ActiveRun, wave_id: int | None) -> int | None:
-    if wave_id is None:
+def _slots(indices: Indices, offset: int | None, pack: int) -> Indices:
+    """Return the slots of an array: of neighbouring indices, or with offset None of indices numbered by rank."""
+    if offset is None:
+        return Indices.range(0, len(indices)).grouped(pack)
+    return indices.grouped(pack).shift(-offset)
+
+
+def _offset_of(run: ActiveRun, waves: Sequence[int]) -> int | None:
+    if not waves:
         return None
-    return next(wave.offset for wave in run.store.list_waves(run.run_id) if wave.id == wave_id)
+    return next(wave.offset for wave in run.store.list_waves(run.run_id) if wave.id == waves[0])
 
 
-def _chunks(step: Submit, largest: int | None, offset: int | None) -> Iterator[tuple[Indices, int | None]]:
+def _chunks(
+    indices: Indices, pack: int, largest: int | None, offset: int | None
+) -> Iterator[tuple[Indices, int | None]]:
     """Split indices into arrays that the scheduler takes, each with its offset, None where slots are ranks.
 
     Behind another wave the slots must be that wave's own, whatever the length of their list. Elsewhere slots equal
-    indices below the limit, and lie above a multiple of it beyond.
+    indices (or numbers of packs) below the limit, and lie above a multiple of it beyond. Scattered indices that
+    would leave packs more than half empty are packed by rank.
     """
+    groups = indices.grouped(pack)
     if offset is not None:
-        yield step.indices, offset
-    elif len(str(step.indices)) > LONGEST_SPECIFICATION:
-        rest = step.indices
+        yield indices, offset
+    elif len(str(groups)) > LONGEST_SPECIFICATION or len(groups) > 2 * -(-len(indices) // pack):
+        rest = indices
         while rest:
-            chunk = rest.first(largest or len(rest))
+            chunk = rest.first(pack * (largest or len(rest)))
             yield chunk, None
             rest = rest - chunk
     elif largest is None:
-        yield step.indices, 0
+        yield indices, 0
     else:
-        stop = step.indices.ranges[-1][1]
-        for base in range(step.indices.ranges[0][0] // largest * largest, stop, largest):
-            chunk = step.indices & Indices.range(base, base + largest)
+        for base in range(groups.ranges[0][0] // largest * largest, groups.ranges[-1][1], largest):
+            chunk = indices & Indices.range(base * pack, (base + largest) * pack)
             if chunk:
                 yield chunk, base
 
 
-def _ranks(indices: Indices) -> Indices:
-    return Indices.range(0, len(indices))
-
-
 def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
     """Write what the wave's workers read, and return its path."""
-    chained = {result.parameter: result.steps[0].task for result in plan.results if result.delivery is Delivery.CHAIN}
     common = run.common.get(plan.name)
     if common is None:
         common = _common_inputs(run, plan, _outputs(run, plan, {Delivery.WHOLE, Delivery.LIST}))
@@ -230,20 +239,21 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
         input_hash=common.input_hash,
         dispatch=run.settings.dispatch == "worker",
     )
-    parents = {parameter: run.store.instance_ids(run.run_id, task) for parameter, task in chained.items()}
-    records = (
-        slot_text(
-            row.instance,
-            row.index,
-            row.attempt,
-            _identity_now(row, plan, header),
-            row.input,
-            {parameter: ids[row.index or 0] for parameter, ids in parents.items()},
-        )
-        for row in run.store.wave_rows(wave.id)
-    )
+    # A singleton that follows its parent's job has to look for the value when it starts, as elements of a chain have.
+    parents = {
+        result.parameter: run.store.instance_ids(run.run_id, result.steps[0].task)
+        for result in plan.results
+        if result.delivery is Delivery.CHAIN
+        or (result.delivery is Delivery.WHOLE and result.parameter not in common.shared)
+    }
+
+    def text_of(row: SlotRow) -> str:
+        own = {parameter: ids[row.index or 0] for parameter, ids in parents.items()}
+        return slot_text(row.instance, row.index, row.attempt, _identity_now(row, plan, header), row.input, own)
+
     path = run.folder.wave(wave.id)
-    write_wave(path, header, records)
+    slots = _by_slot(run.store.wave_rows(wave.id), wave)
+    write_wave(path, header, (map(text_of, rows) for rows in slots))
     return path
 
 
@@ -258,8 +268,18 @@ def _identity_now(row: SlotRow, plan: TaskPlan, header: WaveHeader) -> str:
     return inputs.instance_identity(plan, header.input_hash, {**header.shared_hashes, **hashes})
 
 
-def job_of(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, after_job: str | None) -> Job:
-    """Return what the scheduler is told about a wave; `after_job` is the job of the wave that it follows."""
+def _by_slot(rows: Iterable[SlotRow], wave: WaveRecord) -> Iterator[Iterable[SlotRow]]:
+    """Yield the elements of each slot; they come in the order of their indices, which is that of the slots."""
+    ranks = itertools.count()
+
+    def slot_of(row: SlotRow) -> int:
+        return (next(ranks) if wave.offset is None else row.index or 0) // wave.pack
+
+    return (members for _, members in itertools.groupby(rows, slot_of))
+
+
+def job_of(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, after_jobs: Sequence[str] = ()) -> Job:
+    """Return what the scheduler is told about a wave; `after_jobs` are the jobs of the waves that it follows."""
     config = plan.config
     return Job(
         name=wave.job_name,
@@ -270,7 +290,7 @@ def job_of(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, after_job: str | No
         working_dir=Path(run.settings.working_dir),
         slots=wave.slots,
         throttle=config.array_parallelism if wave.slots is not None else None,
-        after=(Dependency(After.CORRESPONDING, after_job),) if after_job else (),
+        after=tuple(Dependency(After.OK if wave.slots is None else After.CORRESPONDING, each) for each in after_jobs),
         setup=config.setup,
         environment=config.environment,
         template=config.template,
@@ -317,11 +337,10 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
         if known is not None:
             _record(run, wave, known)
             return True
-    after_job = None
-    if wave.after_wave is not None:
-        after_job = next(each.job_id for each in run.store.list_waves(run.run_id) if each.id == wave.after_wave)
+    followed = set(wave.after_waves)
+    parents = [each.job_id for each in run.store.list_waves(run.run_id) if each.id in followed] if followed else []
     write_wave_file(run, wave, plan)
-    job = job_of(run, wave, plan, after_job)
+    job = job_of(run, wave, plan, [job for job in parents if job is not None])
     try:
         job_id = _submit_surely(run, wave, job, run.folder.script(wave.id, plan.name))
     except SubmitRefused as error:

@@ -52,6 +52,7 @@ class DirectExecutor(Executor):
     name = "direct"
     follows_elements = False
     needs_sentinel = False
+    packs = False
 
     def __init__(self) -> None:
         self.waves: deque[LocalWave] = deque()

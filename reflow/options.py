@@ -19,6 +19,7 @@ _OWN = (
     *("name", "array", "array_parallelism", "cpus", "time", "mem", "after", "submit_options", "version", "cache"),
     *("verify", "allow_partial", "setup", "environment", "template"),
     *("retries", "retry_on", "mem_factor", "mem_max", "time_factor", "time_max"),
+    *("pack", "element_time"),
 )
 # Other words for the same things, too unlike ours for a spelling check.
 _SYNONYMS = {
@@ -89,6 +90,8 @@ def job_config(
     *,
     array: bool,
     array_parallelism: int | None,
+    pack: int,
+    element_time: str | None,
     cpus: int,
     time: str,
     mem: str,
@@ -115,11 +118,22 @@ def job_config(
 
     for keyword, switch in (("array", array), ("cache", cache), ("allow_partial", allow_partial)):
         require(isinstance(switch, bool), TypeError, f"{keyword}={switch!r} must be True or False.")
-    for keyword, count in (("cpus", cpus), ("array_parallelism", array_parallelism)):
-        if count is not None or keyword == "cpus":
+    for keyword, count in (("cpus", cpus), ("array_parallelism", array_parallelism), ("pack", pack)):
+        if count is not None or keyword != "array_parallelism":
             require(_is_int(count), TypeError, f"{keyword}={count!r} must be a whole number.")
             require(bool(count and count > 0), ValueError, f"{keyword}={count!r} must be at least 1.")
     require(array or array_parallelism is None, ValueError, "array_parallelism needs array=True: add it.")
+    require(array or pack == 1, ValueError, "pack needs array=True: add it.")
+    require(
+        element_time is None or pack > 1,
+        ValueError,
+        f"element_time={element_time!r} limits one element of a pack: add pack=N, or write it as time=.",
+    )
+    require(
+        element_time is None or (isinstance(element_time, str) and _TIME.fullmatch(element_time) is not None),
+        ValueError,
+        f'element_time={element_time!r} is not a time limit: write "MM:SS", such as "01:30", or "HH:MM:SS".',
+    )
     require(isinstance(time, str), TypeError, f'time={time!r} must be a string, such as "00:30:00".')
     require(
         _TIME.fullmatch(time) is not None,
@@ -159,6 +173,8 @@ def job_config(
     return JobConfig(
         array=array,
         array_parallelism=array_parallelism,
+        pack=pack,
+        element_time=element_time,
         cpus=cpus,
         time=time,
         mem=mem,

@@ -5,6 +5,7 @@
     <run_dir>/reflow/<run_id>/
         scripts/<wave>-<task>.sh        what was submitted
         waves/<wave>.wave               what the workers of one wave read (see `reflow.waves`)
+        packs/<wave>/<slot>             which element of a pack began last (see `reflow.packs`)
         logs/<task>/<thousand>/<index>.<attempt>.log
         logs/<task>/wave-<wave>.log     the scheduler's own words, and what failed before Python began
         code/                           a workflow that no file can give back, pickled
@@ -93,6 +94,10 @@ class RunFolder:
     def wave(self, wave: int) -> Path:
         """The wave file of one wave."""
         return self.path / "waves" / f"{wave:04d}.wave"
+
+    def begun(self, wave: int, slot: int) -> Path:
+        """The file in which the worker of a pack says which element it begins."""
+        return self.path / "packs" / f"{wave:04d}" / str(slot)
 
     def wave_log(self, wave: int, task: str) -> Path:
         """The log that all jobs of one wave share: the scheduler's words, and failures before Python began."""

@@ -13,6 +13,16 @@ from .stores.records import TASKS_OWN, Resources
 
 
 @dataclass(frozen=True)
+class Followed:
+    """A wave that another one follows slot by slot; it may be over."""
+
+    wave: int
+    task: str
+    #: The element indices that it was made of.
+    members: Indices
+
+
+@dataclass(frozen=True)
 class LiveWave:
     """A wave that still has instances in flight, or whose submit is not known to have happened."""
 
@@ -21,10 +31,14 @@ class LiveWave:
     job_id: str | None
     #: The element indices of the wave that are not final yet.
     indices: Indices
-    #: The wave that this one follows element by element.
-    after_wave: int | None = None
-    #: Element index = slot + offset; None when the slots are numbered by rank, and nothing can follow them.
+    #: The element indices that it was made of.
+    members: Indices = field(default_factory=Indices)
+    #: The waves that this one follows slot by slot.
+    followed: tuple[Followed, ...] = ()
+    #: Slot = element index // pack - offset; None when the slots are numbered by rank, and nothing can follow them.
     offset: int | None = 0
+    #: How many neighbouring indices share a slot.
+    pack: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,11 +84,11 @@ class Expand:
 
 @dataclass(frozen=True)
 class Submit:
-    """Hand these instances to the scheduler, perhaps to follow a wave of their parents slot by slot."""
+    """Hand these instances to the scheduler, perhaps to follow waves of their parents slot by slot."""
 
     task: str
     indices: Indices
-    after_wave: int | None = None
+    after_waves: tuple[int, ...] = ()
     #: What they ask for in place of what the task says.
     resources: Resources = TASKS_OWN
 
@@ -211,25 +225,26 @@ def _retries(task: TaskSnapshot) -> list[Retry]:
 
 
 def _releases(view: _View, task: TaskSnapshot) -> list[Release]:
-    """Find elements submitted behind a parent element that is no longer on its way in that very wave.
+    """Find elements submitted behind a slot whose elements are no longer all on their way in that very wave.
 
-    The scheduler drops them (``--kill-on-invalid-dep``) when the parent fails; and when the parent was retried
-    before anyone looked, it runs in another wave, which these do not follow.
+    The scheduler drops them (``--kill-on-invalid-dep``) when a parent element fails, of a pack all that follow it;
+    and when the parent was retried before anyone looked, it runs in another wave, which these do not follow.
     """
-    (parent_name, *others) = task.plan.chain_parents or ("",)
-    if not parent_name or others:
-        return []
-    parent = view.tasks[parent_name]
     dropped = Indices()
     for wave in task.waves:
-        if wave.after_wave is None:
-            continue
-        coming = parent.within(TaskState.SUCCESS)
-        for parent_wave in parent.waves:
-            if parent_wave.id == wave.after_wave:
-                coming = coming | parent_wave.indices
-        dropped = dropped | ((wave.indices & task.within(TaskState.SUBMITTED)) - coming)
+        for each in wave.followed:
+            broken = _broken(view.tasks[each.task], each.wave, each.members, wave.pack)
+            dropped = dropped | (wave.indices & task.within(TaskState.SUBMITTED) & broken)
     return [Release(task.plan.name, dropped)] if dropped else []
+
+
+def _broken(task: TaskSnapshot, wave: int, members: Indices, pack: int) -> Indices:
+    """Return the indices in those slots of a wave that cannot end well any more."""
+    coming = task.within(TaskState.SUCCESS)
+    for live in task.waves:
+        if live.id == wave:
+            coming = coming | live.indices
+    return (members - coming).widened(pack)
 
 
 def _task_steps(view: _View, task: TaskSnapshot, follow_elements: bool) -> list[PlanStep]:
@@ -238,38 +253,57 @@ def _task_steps(view: _View, task: TaskSnapshot, follow_elements: bool) -> list[
     name = task.plan.name
     parents = [view.tasks[parent] for parent in task.plan.chain_parents]
     if task.width is None:
-        expanded = all(parent.width is not None and parent.error is None for parent in parents)
+        # Where nothing can follow, a singleton has time to be looked up in the cache once it knows its inputs.
+        is_early = follow_elements or task.plan.config.array
+        expanded = all(
+            parent.width is not None and parent.error is None and (is_early or view.is_complete(parent.plan.name))
+            for parent in parents
+        )
         return [Expand(name)] if expanded else []
     if not task.free:
         return []
-    ready = task.free
-    for parent in parents:
-        ready = ready & parent.within(TaskState.SUCCESS)
-    steps: list[PlanStep] = [*_submits(task, ready)]
-    if follow_elements and len(parents) == 1:
-        steps += _followers(task, task.free - ready, parents[0].waves)
-    return steps
-
-
-def _followers(task: TaskSnapshot, waiting: Indices, waves: Sequence[LiveWave]) -> list[Submit]:
-    """Submit waiting elements behind the waves that carry their parent elements."""
-    followed = ((wave, waiting & wave.indices) for wave in waves if wave.job_id is not None)
     return [
         submit
-        for wave, indices in followed
-        if wave.offset is not None
-        for submit in _submits(task, indices, after_wave=wave.id)
+        for indices, waves in _ways_on(task, parents)
+        if not waves or follow_elements
+        for submit in _submits(task, indices, waves)
     ]
 
 
-def _submits(task: TaskSnapshot, indices: Indices, after_wave: int | None = None) -> list[Submit]:
+def _ways_on(task: TaskSnapshot, parents: Sequence[TaskSnapshot]) -> list[tuple[Indices, tuple[LiveWave, ...]]]:
+    """Return the elements that can go on now, by the waves that each of them has to follow.
+
+    None where all parent elements have succeeded. An element with several parents follows the waves of those that
+    are on their way, if these number their slots alike.
+    """
+    ways: list[tuple[Indices, tuple[LiveWave, ...]]] = [(task.free, ())]
+    for parent in parents:
+        done = parent.within(TaskState.SUCCESS)
+        carried = [
+            (wave, wave.indices - _broken(parent, wave.id, wave.members, wave.pack))
+            for wave in parent.waves
+            if wave.job_id is not None and wave.offset is not None and wave.pack == task.plan.config.pack
+        ]
+        longer = [(indices & done, waves) for indices, waves in ways]
+        longer += [
+            (indices & coming, (*waves, wave))
+            for indices, waves in ways
+            for wave, coming in carried
+            if all(each.offset == wave.offset for each in waves)
+        ]
+        ways = [(indices, waves) for indices, waves in longer if indices]
+    return ways
+
+
+def _submits(task: TaskSnapshot, indices: Indices, followed: Sequence[LiveWave]) -> list[Submit]:
     """Submit elements in as few waves as the resources that they now need allow."""
     asked: dict[Resources, Indices] = {TASKS_OWN: indices}
     for history, tried in task.histories.items():
         more = resources(task.plan.config, history)
         asked[TASKS_OWN] = asked[TASKS_OWN] - tried
         asked[more] = asked.get(more, Indices()) | (tried & indices)
-    return [Submit(task.plan.name, some, after_wave, which) for which, some in asked.items() if some]
+    after_waves = tuple(wave.id for wave in followed)
+    return [Submit(task.plan.name, some, after_waves, which) for which, some in asked.items() if some]
 
 
 def _final_status(view: _View) -> RunState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from . import clock, pacing
@@ -11,6 +11,7 @@ from .asking import Notes, turn
 from .executors.base import JobStatus, SlotKey, SlotStatus
 from .indices import Indices
 from .launch import ActiveRun
+from .packs import last_begun, struck_down
 from .states import TaskState
 from .stores.records import Failure, InFlight, Report
 
@@ -74,7 +75,7 @@ def _look(run: ActiveRun, notes: Notes, grace: float) -> int:
     notes.doubts = _still_doubted(notes.doubts, doubtful, now)
     if notes.doubts:
         notes.next_at = min(notes.next_at, now + grace)
-    return run.store.apply(_measured(run, [_verdict(each, status) for each, status in certain], certain))
+    return run.store.apply(_measured(run, _verdicts(run, certain), certain))
 
 
 def _still_doubted(before: Mapping[float, Indices], doubtful: Indices, now: float) -> dict[float, Indices]:
@@ -115,10 +116,31 @@ def _is_certain(status: SlotStatus | None) -> bool:
     return status is not None and status.status not in (JobStatus.COMPLETED, JobStatus.FAILED)
 
 
+def _verdicts(run: ActiveRun, suspects: Sequence[Suspect]) -> list[Report]:
+    """Return the reports that the workers could not write; of a pack most elements just go back to waiting."""
+    packs: dict[tuple[int, int], list[InFlight]] = {}
+    for each, status in suspects:
+        if each.packed_in is not None and each.slot is not None and not _takes_all(status):
+            packs.setdefault((each.packed_in, each.slot), []).append(each)
+    spared: set[InFlight] = set()
+    for (wave, slot), silent in packs.items():
+        spared |= set(silent).difference(struck_down(silent, last_begun(run.folder.begun(wave, slot))))
+    return [_back_to_waiting(each) if each in spared else _verdict(each, status) for each, status in suspects]
+
+
+def _takes_all(status: SlotStatus | None) -> bool:
+    """Whether an end is meant for every element of a pack: a person wants none of them, or their parents failed."""
+    return status is not None and status.status in (JobStatus.CANCELLED, JobStatus.DEPENDENCY)
+
+
+def _back_to_waiting(instance: InFlight) -> Report:
+    return Report(instance.instance, instance.attempt + 1, TaskState.PENDING, clock.now())
+
+
 def _verdict(instance: InFlight, status: SlotStatus | None) -> Report:
     """Return the report that the worker could not write."""
     if status is not None and status.status is JobStatus.DEPENDENCY:
-        return Report(instance.instance, instance.attempt + 1, TaskState.PENDING, clock.now())
+        return _back_to_waiting(instance)
     if status is None:
         failure, words = Failure.LOST, "the scheduler no longer knows the job, and its worker left no report"
     else:

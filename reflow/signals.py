@@ -1,4 +1,4 @@
-"""Turn SIGTERM into `TaskInterrupted`, but only while the user's function runs.
+"""Turn signals into `TaskInterrupted`, but only while the user's function runs.
 
 Slurm sends SIGTERM at the time limit, on cancel and on preemption, and SIGKILL some seconds later. Raised in the
 middle of a publish, the exception would lose the very report that it is about.
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .errors import TaskInterrupted
+from .errors import InterruptReason, TaskInterrupted
 
 
 class Interruption:
@@ -20,10 +20,12 @@ class Interruption:
     def __init__(self) -> None:
         self.received = False
         self._interruptible = False
+        self._installed = False
 
     def install(self) -> None:
         """Take over SIGTERM. Only the main thread may call this."""
         signal.signal(signal.SIGTERM, self._receive)
+        self._installed = True
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -36,10 +38,29 @@ class Interruption:
         finally:
             self._interruptible = False
 
+    @contextmanager
+    def limited(self, seconds: float | None) -> Iterator[None]:
+        """Interrupt the body after so many seconds; never with None, or where no signals were taken over."""
+        if seconds is None or not self._installed:
+            yield
+            return
+        before = signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
         self.received = True
         if self._interruptible:
             self._raise()
+
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        if self._interruptible:
+            self._interruptible = False
+            raise TaskInterrupted("the element took longer than its element_time", InterruptReason.TIMEOUT)
 
     def _raise(self) -> None:
         self._interruptible = False  # a second signal must not interrupt the clean-up after the first

@@ -18,6 +18,10 @@ class JobConfig:
     array: bool = False
     #: At most this many elements at the same time (``%N``); None for no limit.
     array_parallelism: int | None = None
+    #: How many elements share one slot of the array, one after the other in one process.
+    pack: int = 1
+    #: Longest time of one element of a pack, as `time` is written; None for no limit but the job's.
+    element_time: str | None = None
     cpus: int = 1
     #: Wall time as Slurm writes it: ``MM``, ``MM:SS``, ``HH:MM:SS``, ``D-HH``, ``D-HH:MM`` or ``D-HH:MM:SS``.
     time: str = "00:30:00"
@@ -131,8 +135,9 @@ class TaskPlan:
 
     @property
     def chain_parents(self) -> tuple[str, ...]:
-        """The arrays that this one follows element by element, sorted."""
-        return tuple(sorted({result.steps[0].task for result in self.results if result.delivery is Delivery.CHAIN}))
+        """The arrays that this one follows element by element, sorted; of a singleton, those whose value it takes."""
+        following = {Delivery.CHAIN} if self.config.array else {Delivery.WHOLE}
+        return tuple(sorted({result.steps[0].task for result in self.results if result.delivery in following}))
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON-safe values."""

@@ -4,8 +4,8 @@ A worker reads its own slot with a few small reads, whatever the width of the ar
 
     magic (16 bytes), header length, number of slots (8 bytes each, little endian)
     header (JSON)
-    where each slot's record begins, and where the last ends (8 bytes each)
-    the records (JSON)
+    where the records of each slot begin, and where the last ends (8 bytes each)
+    the records: for each slot a JSON list, of one record or, where elements are packed, of several
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .errors import ReflowError
 from .indices import Indices
 from .spec import TaskPlan
 
-_MAGIC = b"reflow wave 1\n\0\0"
+_MAGIC = b"reflow wave 2\n\0\0"
 _PREAMBLE = struct.Struct("<16sQQ")
 _OFFSET = struct.Struct("<Q")
 
@@ -55,7 +55,7 @@ class WaveHeader:
 
 @dataclass(frozen=True)
 class SlotRecord:
-    """What one slot has of its own."""
+    """What one element has of its own."""
 
     instance: int
     index: int | None
@@ -77,28 +77,28 @@ def slot_text(
     )
 
 
-def write_wave(path: Path, header: WaveHeader, records: Iterable[SlotRecord | str]) -> None:
+def write_wave(path: Path, header: WaveHeader, slots: Iterable[Iterable[SlotRecord | str]]) -> None:
     """Write the file in one step: it is there whole or not at all.
 
-    The records, or their `slot_text`, come in slot order, as many as the header has slots. None is kept in memory.
+    The records, or their `slot_text`, come slot by slot in order, for as many slots as the header has. No more than
+    those of one slot are kept in memory.
     """
     head = json.dumps(asdict(header), separators=(",", ":")).encode()
-    slots = len(Indices.parse(header.slots))
+    count = len(Indices.parse(header.slots))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     table = _PREAMBLE.size + len(head)
-    place = table + _OFFSET.size * (slots + 1)
+    place = table + _OFFSET.size * (count + 1)
     offsets = array("Q", [place])
     with temporary.open("wb") as file:
-        file.write(_PREAMBLE.pack(_MAGIC, len(head), slots))
+        file.write(_PREAMBLE.pack(_MAGIC, len(head), count))
         file.write(head)
         file.seek(place)
-        for record in records:
-            text = record if isinstance(record, str) else json.dumps(vars(record), separators=(",", ":"))
-            place += file.write(text.encode())
+        for records in slots:
+            place += file.write(f"[{','.join(map(_text_of, records))}]".encode())
             offsets.append(place)
-        if len(offsets) != slots + 1:
-            raise ReflowError(f"the wave has {slots} slots, but {len(offsets) - 1} instances: submit the run again")
+        if len(offsets) != count + 1:
+            raise ReflowError(f"the wave has {count} slots, but elements for {len(offsets) - 1}: submit the run again")
         if sys.byteorder == "big":
             offsets.byteswap()
         file.seek(table)
@@ -106,6 +106,10 @@ def write_wave(path: Path, header: WaveHeader, records: Iterable[SlotRecord | st
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _text_of(record: SlotRecord | str) -> str:
+    return record if isinstance(record, str) else json.dumps(vars(record), separators=(",", ":"))
 
 
 class WaveFile:
@@ -128,20 +132,21 @@ class WaveFile:
         self.slots = Indices.parse(self.header.slots)
         self._table = _PREAMBLE.size + length
 
-    def record(self, slot: int) -> SlotRecord:
-        """Return what `slot` has of its own; a slot that the wave does not have is a `ReflowError`."""
+    def elements(self, slot: int) -> tuple[SlotRecord, ...]:
+        """Return the elements of `slot`, in order; a slot that the wave does not have is a `ReflowError`."""
         try:
             rank = self.slots.rank(slot)
         except KeyError:
             raise ReflowError(f"the wave file {self.path} has no slot {slot}; it has {self.slots}") from None
         span = self._read(self._table + rank * _OFFSET.size, 2 * _OFFSET.size, self.path)
         start, stop = struct.unpack("<2Q", span)
-        return SlotRecord(**json.loads(self._read(start, stop - start, self.path)))
+        return tuple(SlotRecord(**each) for each in json.loads(self._read(start, stop - start, self.path)))
 
     def records(self, slots: Indices) -> Iterator[tuple[int, SlotRecord]]:
-        """Yield ``(slot, record)`` for these slots."""
+        """Yield ``(slot, element)`` for all elements of these slots."""
         for slot in slots:
-            yield slot, self.record(slot)
+            for record in self.elements(slot):
+                yield slot, record
 
     def close(self) -> None:
         """Let go of the file."""

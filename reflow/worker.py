@@ -24,12 +24,13 @@ from .asking import WORKERS_WAIT_SECONDS, is_due
 from .elements import ElementRunner, Publisher
 from .errors import ReflowError
 from .indices import Indices
+from .packs import BegunFile
 from .paths import RunFolder
 from .signals import Interruption
 from .states import TaskState
 from .stores.spool import Spool
 from .trust import require_trusted
-from .waves import WaveFile, WaveHeader
+from .waves import SlotRecord, WaveFile, WaveHeader
 
 _log = logging.getLogger("reflow")
 
@@ -58,21 +59,50 @@ def run_slot(wave_path: str, slot: int) -> int:
     require_trusted(wave_path, "the wave file")  # it says which code to run
     wave = WaveFile(wave_path)
     header = wave.header
-    publisher = Publisher(Spool(header.manifest).publish, batched=False)
-    runner = ElementRunner(
-        wave,
-        publisher,
-        ManifestSource(header.manifest),
-        interruption,
-        own_logs=True,
-        restart=_restart_count(),
-    )
-    report = runner.run(slot)
-    # The result is safe by now; what follows may fail or be killed, and then the sentinel does it.
+    records = wave.elements(slot)
+    source = ManifestSource(header.manifest)
+    is_pack = len(records) > 1
+    publisher = Publisher(Spool(header.manifest).publish, batched=is_pack)
+    runner = ElementRunner(wave, publisher, source, interruption, own_logs=True, restart=_restart_count())
+    if is_pack:
+        begun = BegunFile(RunFolder(header.run_dir, header.run_id).begun(header.wave, slot))
+        succeeded = run_pack(runner, records, publisher, source, interruption, begun)
+    else:
+        succeeded = runner.run(records[0]).state is TaskState.SUCCESS
+    # The results are safe by now; what follows may fail or be killed, and then the sentinel does it.
     after_report(header.manifest, may_dispatch=header.dispatch)
     if header.dispatch:
         look_after_others(header)
-    return 0 if report.state is TaskState.SUCCESS else FAILED
+    return 0 if succeeded else FAILED
+
+
+def run_pack(
+    runner: ElementRunner,
+    records: Sequence[SlotRecord],
+    publisher: Publisher,
+    source: ManifestSource,
+    interruption: Interruption,
+    begun: BegunFile,
+) -> bool:
+    """Run the elements of one slot one after the other; return whether all have succeeded.
+
+    One that fails does not keep the others from running. Those that have not begun when the process is told to end
+    are left to reconcile, which knows why.
+    """
+    has_results = _restart_count() > 0  # the scheduler starts the job again: what it has finished stays finished
+    succeeded = True
+    try:
+        for record in records:
+            if interruption.received:
+                return False
+            if has_results and source.published_output(record.instance) is not None:
+                continue
+            begun.write(record.instance)
+            succeeded = runner.run(record).state is TaskState.SUCCESS and succeeded
+    finally:
+        publisher.close()
+        begun.close()
+    return succeeded
 
 
 def after_report(manifest: str, *, may_dispatch: bool) -> None:
@@ -137,8 +167,8 @@ def run_slots(
     runner = ElementRunner(wave, publisher, ManifestSource(wave.header.manifest), interruption, own_logs=own_logs)
     done = failures = 0
     try:
-        for slot in slots:
-            failures += runner.run(slot).state is not TaskState.SUCCESS
+        for _, record in wave.records(slots):
+            failures += runner.run(record).state is not TaskState.SUCCESS
             done += 1
             if interruption.received or (failures and stop_on_failure):
                 break

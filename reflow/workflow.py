@@ -195,9 +195,9 @@ class Workflow(Flow):
         scripts: dict[str, str | None] = {}
         for number, plan in enumerate(self._plans_with(parameters), start=1):
             wave = WaveRecord(
-                number, run.run_id, plan.name, f"{run.run_id}-{number}", WaveState.INTENT, None, None, None, 0, None, 0
+                number, run.run_id, plan.name, f"{run.run_id}-{number}", WaveState.INTENT, None, None, None, 0, (), 0
             )
-            scripts[plan.name] = None if plan.upstreams else chosen.render(job_of(run, wave, plan, None))
+            scripts[plan.name] = None if plan.upstreams else chosen.render(job_of(run, wave, plan))
         return scripts
 
     def run_status(

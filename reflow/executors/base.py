@@ -137,6 +137,9 @@ class Executor(ABC):
     #: Whether a wave needs a sentinel job behind it, because nobody else would notice that its workers died.
     needs_sentinel: bool = True
 
+    #: Whether elements may be packed into slots. Where a process takes many slots anyway there is no need.
+    packs: bool = True
+
     @abstractmethod
     def render(self, job: Job) -> str:
         """Return the script that `submit` would hand over. Pure: no command runs, nothing is written."""

@@ -297,14 +297,16 @@ class EngineStore(Store):
         *,
         slots: Indices | None,
         offset: int | None,
-        after_wave: int | None,
+        after_waves: Collection[int] = (),
+        pack: int = 1,
         resources: Resources = TASKS_OWN,
     ) -> WaveRecord | None:
         """Record the intent to submit these waiting instances as one wave, in one turn.
 
-        Element i of `indices` (by rank) takes slot i of `slots` (by rank). Only instances that are PENDING or
-        RETRYING and belong to no wave are taken; if not all of them are, nothing is recorded and None is returned:
-        someone else was faster. None too when the run is not RUNNING. The job name is unique over all manifests.
+        Slot and index match as `WaveRecord.offset` says; the waves `after_waves` are followed slot by slot. Only
+        instances that are PENDING or RETRYING and belong to no wave are taken; if not all of them are, nothing is
+        recorded and None is returned: someone else was faster. None too when the run is not RUNNING. The job name is
+        unique over all manifests.
         """
 
     @abstractmethod

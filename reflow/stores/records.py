@@ -150,7 +150,7 @@ class Failure(str, Enum):
     EXCEPTION = "EXCEPTION"
     #: The function called `sys.exit` or the process ended by itself with a code or a signal.
     EXIT = "EXIT"
-    #: SIGTERM reached the worker (time limit, cancel or preemption; reconcile may know better).
+    #: The function raised `TaskInterrupted`, although no signal had come.
     INTERRUPTED = "INTERRUPTED"
     #: The pipeline, an input or the output could not be loaded, decoded or encoded.
     WORKER = "WORKER"
@@ -248,15 +248,17 @@ class WaveRecord:
     sentinel_job_id: str | None
     #: The slots of the job's array, None for a plain job of one instance.
     slots: Indices | None
-    #: Element index = slot + offset; None when the slots are numbered by rank (scattered indices of a retry,
+    #: Slot = element index // pack - offset; None when the slots are numbered by rank (scattered indices of a retry,
     #: whose list would be too long for the scheduler).
     offset: int | None
-    #: The wave whose slots this one follows element by element (aftercorr), else None.
-    after_wave: int | None
+    #: The waves whose slots this one follows element by element (aftercorr).
+    after_waves: tuple[int, ...]
     #: When the intent was recorded, microseconds since 1970 UTC.
     created_at: int
     #: What the job asks for in place of what the task says.
     resources: Resources = TASKS_OWN
+    #: How many neighbouring indices share a slot.
+    pack: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,8 @@ class InFlight:
     job_id: str
     #: None for a plain job.
     slot: int | None
+    #: The wave, where several elements share a slot; else None.
+    packed_in: int | None = None
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ INSTANCE_QUERY = """
 
 WAVE_QUERY = """
     SELECT w.id, r.run_id, t.name, w.job_name, w.state, w.job_id, w.sentinel_job_id, w.slots, w.slot_offset,
-           w.after_wave, w.created_at, w.mem, w.time, w.exclude
+           w.after_waves, w.created_at, w.pack, w.mem, w.time, w.exclude
       FROM waves w
       JOIN tasks t ON t.id = w.task
       JOIN runs r ON r.id = t.run
@@ -210,9 +210,10 @@ def to_wave(row: Sequence[Any]) -> WaveRecord:
         sentinel_job_id=row[6],
         slots=None if slots is None else Indices.parse(slots),
         offset=row[8],
-        after_wave=row[9],
+        after_waves=tuple(Indices.parse(row[9] or "")),
         created_at=row[10],
-        resources=Resources(row[11], row[12], tuple(row[13].split(",")) if row[13] else ()),
+        pack=row[11],
+        resources=Resources(row[12], row[13], tuple(row[14].split(",")) if row[14] else ()),
     )
 
 

@@ -19,6 +19,9 @@ APPLICATION_ID = 0x72666C77
 MIGRATIONS: dict[int, str] = {
     2: """
         ALTER TABLE instances ADD COLUMN output_file BLOB;
+        ALTER TABLE waves ADD COLUMN pack INTEGER NOT NULL DEFAULT 1 CHECK (pack >= 1);
+        ALTER TABLE waves ADD COLUMN after_waves TEXT;
+        UPDATE waves SET after_waves = CAST(after_wave AS TEXT);
         DROP INDEX instances_cache;
         CREATE INDEX instances_cache ON instances (substr(identity, 1, 8)) WHERE identity IS NOT NULL;
         CREATE TABLE bulk (

@@ -84,7 +84,11 @@ CREATE TABLE waves (
     -- What the wave asks for in place of what its task says, NULL for the task's own; nodes to avoid as n1,n2.
     mem TEXT,
     time TEXT,
-    exclude TEXT
+    exclude TEXT,
+    -- How many neighbouring indices share a slot.
+    pack INTEGER NOT NULL DEFAULT 1 CHECK (pack >= 1),
+    -- The waves that this one follows, as ranges of ids; `after_wave` is version 1's and not used any more.
+    after_waves TEXT
 );
 
 CREATE INDEX waves_of_task ON waves (task);

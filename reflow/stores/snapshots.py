@@ -7,7 +7,7 @@ import sqlite3
 
 from ..errors import ManifestError
 from ..indices import Indices
-from ..plan import LiveWave, RunSnapshot, TaskSnapshot
+from ..plan import Followed, LiveWave, RunSnapshot, TaskSnapshot
 from ..spec import TaskPlan
 from ..states import FINAL, WAITING, TaskState
 from . import moves, run_table, task_table
@@ -64,13 +64,33 @@ def _live_waves(
     connection: sqlite3.Connection, task: int, in_waves: dict[int, list[tuple[int, int]]]
 ) -> tuple[LiveWave, ...]:
     rows = connection.execute(
-        "SELECT id, state, job_id, after_wave, slot_offset FROM waves WHERE task = ? ORDER BY id", (task,)
-    )
+        "SELECT id, state, job_id, indices, after_waves, slot_offset, pack FROM waves WHERE task = ? ORDER BY id",
+        (task,),
+    ).fetchall()
     return tuple(
-        LiveWave(wave, job_id, Indices.from_ranges(in_waves.get(wave, ())), after_wave, offset)
-        for wave, state, job_id, after_wave, offset in rows
+        LiveWave(
+            wave,
+            job_id,
+            Indices.from_ranges(in_waves.get(wave, ())),
+            members=Indices.parse(indices),
+            followed=_followed(connection, after_waves),
+            offset=offset,
+            pack=pack,
+        )
+        for wave, state, job_id, indices, after_waves, offset, pack in rows
         if wave in in_waves or state == WaveState.INTENT.value
     )
+
+
+def _followed(connection: sqlite3.Connection, after_waves: str | None) -> tuple[Followed, ...]:
+    """Return the waves with these ids, which another one follows; most are over by the time that anyone asks."""
+    found = []
+    for wave in Indices.parse(after_waves or ""):
+        name, indices = connection.execute(
+            "SELECT t.name, w.indices FROM waves w JOIN tasks t ON t.id = w.task WHERE w.id = ?", (wave,)
+        ).fetchone()
+        found.append(Followed(wave, name, Indices.parse(indices)))
+    return tuple(found)
 
 
 def _ranges(connection: sqlite3.Connection, task: int) -> _Ranges:

@@ -193,10 +193,11 @@ class SqliteStore(SqliteRows):
         *,
         slots: Indices | None,
         offset: int | None,
-        after_wave: int | None,
+        after_waves: Collection[int] = (),
+        pack: int = 1,
         resources: Resources = TASKS_OWN,
     ) -> WaveRecord | None:
-        return self._write(wave_table.reserve, run_id, task_name, indices, slots, offset, after_wave, resources)
+        return self._write(wave_table.reserve, run_id, task_name, indices, slots, offset, after_waves, pack, resources)
 
     def list_waves(self, run_id: str, states: Collection[WaveState] | None = None) -> list[WaveRecord]:
         return self._read(wave_table.find_all, run_id, states)

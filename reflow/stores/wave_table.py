@@ -33,14 +33,15 @@ def reserve(
     indices: Indices,
     slots: Indices | None,
     offset: int | None,
-    after_wave: int | None,
+    after_waves: Collection[int],
+    pack: int,
     resources: Resources,
 ) -> WaveRecord | None:
     """Record the intent to submit these instances; None, and nothing recorded, when one of them is not free."""
     task = task_table.key_of(connection, run_id, task_name)
     if run_table.status_of(connection, run_id) is not RunState.RUNNING or not indices:
         return None
-    wave = _insert(connection, task, task_name, indices, slots, offset, after_wave)
+    wave = _insert(connection, task, task_name, indices, slots, offset, after_waves, pack)
     connection.execute(
         "UPDATE waves SET mem = ?, time = ?, exclude = ? WHERE id = ?",
         (resources.mem, resources.time, ",".join(resources.exclude) or None, wave),
@@ -173,24 +174,27 @@ def list_in_flight(connection: sqlite3.Connection, run_id: str) -> list[InFlight
     """Return every SUBMITTED or RUNNING instance whose wave has a job id."""
     found = []
     for task in task_table.keys_of(connection, run_id, None):
-        slots: dict[int, tuple[str, Callable[[int], int | None]]] = {}
-        for wave, job_id, indices, numbers, offset in connection.execute(
-            "SELECT id, job_id, indices, slots, slot_offset FROM waves WHERE task = ? AND job_id IS NOT NULL", (task,)
+        waves: dict[int, tuple[str, int | None, Callable[[int], int | None]]] = {}
+        for wave, job_id, indices, numbers, offset, pack in connection.execute(
+            "SELECT id, job_id, indices, slots, slot_offset, pack FROM waves WHERE task = ? AND job_id IS NOT NULL",
+            (task,),
         ):
-            slots[wave] = job_id, _slot_rule(indices, numbers, offset)
+            waves[wave] = job_id, wave if pack > 1 else None, _slot_rule(indices, numbers, offset, pack)
         for instance, attempt, state, wave, index in instance_table.in_flight(connection, task):
-            if wave in slots:
-                job_id, slot_of = slots[wave]
-                found.append(InFlight(instance, attempt, moves.STATES[state], job_id, slot_of(max(index, 0))))
+            if wave in waves:
+                job_id, packed_in, slot_of = waves[wave]
+                slot = slot_of(max(index, 0))
+                found.append(InFlight(instance, attempt, moves.STATES[state], job_id, slot, packed_in))
     return found
 
 
-def _slot_rule(indices: str, slots: str | None, offset: int | None) -> Callable[[int], int | None]:
+def _slot_rule(indices: str, slots: str | None, offset: int | None, pack: int) -> Callable[[int], int | None]:
     if slots is None:
         return lambda index: None
     if offset is not None:
-        return lambda index: index - offset
-    return dict(zip(Indices.parse(indices), Indices.parse(slots), strict=True)).get
+        return lambda index: index // pack - offset
+    members = Indices.parse(indices)
+    return lambda index: members.rank(index) // pack
 
 
 def _insert(
@@ -200,11 +204,12 @@ def _insert(
     indices: Indices,
     slots: Indices | None,
     offset: int | None,
-    after_wave: int | None,
+    after_waves: Collection[int],
+    pack: int,
 ) -> int:
     cursor = connection.execute(
-        "INSERT INTO waves (task, job_name, state, indices, slots, slot_offset, after_wave, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO waves (task, job_name, state, indices, slots, slot_offset, after_waves, created_at, pack)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             task,
             _new_job_name(task_name),
@@ -212,8 +217,9 @@ def _insert(
             str(indices),
             None if slots is None else str(slots),
             offset,
-            after_wave,
+            str(Indices(after_waves)) or None,
             clock.now(),
+            pack,
         ),
     )
     return int(cursor.lastrowid or 0)
@@ -224,7 +230,7 @@ def _wave_by_hand(connection: sqlite3.Connection, task: int, task_name: str, job
     indices = collect(sorted(stored))
     row = connection.execute("SELECT id, indices FROM waves WHERE task = ? AND job_id = ?", (task, job_id)).fetchone()
     if row is None:
-        wave = _insert(connection, task, task_name, indices, None if SINGLETON in stored else indices, 0, None)
+        wave = _insert(connection, task, task_name, indices, None if SINGLETON in stored else indices, 0, (), 1)
         connection.execute(
             "UPDATE waves SET job_id = ?, state = ? WHERE id = ?", (job_id, WaveState.SUBMITTED.value, wave)
         )

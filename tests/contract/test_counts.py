@@ -41,12 +41,12 @@ class Life:
         self.store.expand("run", "count", rows, WIDTH)
 
     def submit(self, indices):
-        wave = self.store.reserve("run", "count", indices, slots=indices, offset=0, after_wave=None)
+        wave = self.store.reserve("run", "count", indices, slots=indices, offset=0)
         if wave is not None:
             self.store.record_submission(wave.id, "7")
 
     def refuse(self, indices):
-        wave = self.store.reserve("run", "count", indices, slots=indices, offset=0, after_wave=None)
+        wave = self.store.reserve("run", "count", indices, slots=indices, offset=0)
         if wave is not None:
             self.store.refuse_wave(wave.id, "no")
 

@@ -55,7 +55,7 @@ def submit(store, text, *, job="100", task="count", by_rank=False):
     indices = Indices.parse(text)
     slots = Indices.range(0, len(indices)) if by_rank else indices
     offset = None if by_rank else 0
-    wave = store.reserve("run", task, indices, slots=slots, offset=offset, after_wave=None)
+    wave = store.reserve("run", task, indices, slots=slots, offset=offset)
     store.record_submission(wave.id, job)
     return wave
 
@@ -280,7 +280,7 @@ class TestMerging:
 
     def test_a_worker_may_report_before_submitted_is_written(self, store):
         ids = expand(store, 3)
-        wave = store.reserve("run", "count", Indices.range(0, 3), slots=Indices.range(0, 3), offset=0, after_wave=None)
+        wave = store.reserve("run", "count", Indices.range(0, 3), slots=Indices.range(0, 3), offset=0)
         store.apply([running(ids[0]), success(ids[1]), released(ids[2])])
         assert store.record_submission(wave.id, "100")
         assert states(store) == {"RUNNING": "0", "SUCCESS": "1", "PENDING": "2"}
@@ -393,11 +393,9 @@ class TestDispatchRequests:
 class TestWaves:
     def test_a_wave_takes_free_instances_once(self, store):
         expand(store, 4)
-        wave = store.reserve(
-            "run", "count", Indices.parse("1-2"), slots=Indices.parse("1-2"), offset=0, after_wave=None
-        )
+        wave = store.reserve("run", "count", Indices.parse("1-2"), slots=Indices.parse("1-2"), offset=0)
         assert (wave.state, wave.job_id, wave.task_name) == (WaveState.INTENT, None, "count")
-        assert store.reserve("run", "count", Indices.parse("2-3"), slots=None, offset=0, after_wave=None) is None
+        assert store.reserve("run", "count", Indices.parse("2-3"), slots=None, offset=0) is None
         assert task_of(store).free == Indices.parse("0,3")
         (live,) = task_of(store).waves
         assert (live.id, live.job_id, live.indices) == (wave.id, None, Indices.parse("1-2"))
@@ -406,16 +404,13 @@ class TestWaves:
     def test_a_wave_of_a_run_that_is_over_is_not_reserved(self, store):
         expand(store, 1)
         store.finish_run("run", RunState.FAILED)
-        assert store.reserve("run", "count", Indices([0]), slots=None, offset=0, after_wave=None) is None
+        assert store.reserve("run", "count", Indices([0]), slots=None, offset=0) is None
 
     @pytest.mark.parametrize("name", ["count", "a b/ü", "-x", "1st", "x" * 300])
     def test_job_names_are_unique_and_every_scheduler_takes_them(self, store, name):
         store.insert_task_spec("run", name, True, spec(name).config, [])
         expand(store, 2, name)
-        names = {
-            store.reserve("run", name, Indices([index]), slots=None, offset=0, after_wave=None).job_name
-            for index in (0, 1)
-        }
+        names = {store.reserve("run", name, Indices([index]), slots=None, offset=0).job_name for index in (0, 1)}
         assert len(names) == 2
         for job_name in names:
             assert job_name[0].isalpha()
@@ -446,13 +441,11 @@ class TestWaves:
         ids = expand(store, 30)
         submit(store, "0-1", job="100")
         submit(store, "10,20", job="200", by_rank=True)
-        chunk = store.reserve(
-            "run", "count", Indices.parse("25-26"), slots=Indices.parse("5-6"), offset=20, after_wave=None
-        )
+        chunk = store.reserve("run", "count", Indices.parse("25-26"), slots=Indices.parse("5-6"), offset=20)
         store.record_submission(chunk.id, "300")
-        alone = store.reserve("run", "count", Indices([29]), slots=None, offset=0, after_wave=None)
+        alone = store.reserve("run", "count", Indices([29]), slots=None, offset=0)
         store.record_submission(alone.id, "400")
-        intent = store.reserve("run", "count", Indices([28]), slots=None, offset=0, after_wave=None)
+        intent = store.reserve("run", "count", Indices([28]), slots=None, offset=0)
         store.apply([running(ids[0]), success(ids[1]), running(ids[28])])
         assert intent.job_id is None
         submitted, runs = TaskState.SUBMITTED, TaskState.RUNNING
@@ -465,11 +458,26 @@ class TestWaves:
             InFlight(ids[29], 1, submitted, "400", None),
         ]
 
+    def test_packed_instances_share_a_slot_and_name_their_wave(self, store):
+        ids = expand(store, 30)
+        chunk = store.reserve("run", "count", Indices.parse("10-12,14"), slots=Indices([0, 1, 2]), offset=5, pack=2)
+        store.record_submission(chunk.id, "100")
+        ranked = store.reserve("run", "count", Indices([1, 20, 29]), slots=Indices([0, 1]), offset=None, pack=2)
+        store.record_submission(ranked.id, "200")
+        found = {each.instance: (each.job_id, each.slot, each.packed_in) for each in store.list_in_flight("run")}
+        assert found == {
+            **{ids[index]: ("100", slot, chunk.id) for index, slot in ((10, 0), (11, 0), (12, 1), (14, 2))},
+            **{ids[index]: ("200", slot, ranked.id) for index, slot in ((1, 0), (20, 0), (29, 1))},
+        }
+        assert [each.pack for each in store.list_waves("run")] == [2, 2]
+        assert [(each.members, each.pack, each.offset) for each in task_of(store, "count").waves] == [
+            (Indices.parse("10-12,14"), 2, 5),
+            (Indices.parse("1,20,29"), 2, None),
+        ]
+
     def test_a_report_proves_that_the_scheduler_has_the_wave(self, store):
         ids = expand(store, 2)
-        wave = store.reserve(
-            "run", "count", Indices.parse("0-1"), slots=Indices.parse("0-1"), offset=0, after_wave=None
-        )
+        wave = store.reserve("run", "count", Indices.parse("0-1"), slots=Indices.parse("0-1"), offset=0)
         assert not store.wave_is_known_to_run(wave.id)
         store.apply([running(ids[1])])
         assert store.wave_is_known_to_run(wave.id)
@@ -478,17 +486,13 @@ class TestWaves:
 
     def test_a_cancel_proves_nothing_about_the_scheduler(self, store):
         expand(store, 2)
-        wave = store.reserve(
-            "run", "count", Indices.parse("0-1"), slots=Indices.parse("0-1"), offset=0, after_wave=None
-        )
+        wave = store.reserve("run", "count", Indices.parse("0-1"), slots=Indices.parse("0-1"), offset=0)
         store.cancel("run")
         assert not store.wave_is_known_to_run(wave.id)
 
     def test_a_submission_of_a_cancelled_run_says_so_and_keeps_the_job_id(self, store):
         expand(store, 2)
-        wave = store.reserve(
-            "run", "count", Indices.parse("0-1"), slots=Indices.parse("0-1"), offset=0, after_wave=None
-        )
+        wave = store.reserve("run", "count", Indices.parse("0-1"), slots=Indices.parse("0-1"), offset=0)
         store.cancel("run", "count")
         assert store.record_submission(wave.id, "100") is False
         assert states(store) == {"CANCELLED": "0-1"}
@@ -496,9 +500,7 @@ class TestWaves:
 
     def test_a_refused_wave_fails_what_waits_in_it_with_the_schedulers_words(self, store):
         ids = expand(store, 3)
-        wave = store.reserve(
-            "run", "count", Indices.parse("0-1"), slots=Indices.parse("0-1"), offset=0, after_wave=None
-        )
+        wave = store.reserve("run", "count", Indices.parse("0-1"), slots=Indices.parse("0-1"), offset=0)
         store.refuse_wave(wave.id, "invalid partition specified: nope")
         record = store.get_task_instance_record("run", "count", 1)
         assert (record.id, record.state, record.failure) == (ids[1], TaskState.FAILED, "REFUSED")
@@ -510,13 +512,14 @@ class TestWaves:
         expand(store, 1)
         expand(store, 1, "fit")
         first = submit(store, "0")
-        second = store.reserve("run", "fit", Indices([0]), slots=Indices([0]), offset=0, after_wave=first.id)
+        second = store.reserve("run", "fit", Indices([0]), slots=Indices([0]), offset=0, after_waves=[first.id])
         store.record_sentinel(second.id, "101")
-        assert [(each.after_wave, each.sentinel_job_id) for each in store.list_waves("run")] == [
-            (None, None),
-            (first.id, "101"),
+        assert [(each.after_waves, each.sentinel_job_id) for each in store.list_waves("run")] == [
+            ((), None),
+            ((first.id,), "101"),
         ]
-        assert task_of(store, "fit").waves[0].after_wave == first.id
+        (followed,) = task_of(store, "fit").waves[0].followed
+        assert (followed.wave, followed.task, followed.members) == (first.id, "count", Indices([0]))
 
 
 class TestEndsAndRetries:

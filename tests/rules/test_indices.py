@@ -63,3 +63,12 @@ def test_a_stranger_has_no_rank():
 def test_negative_indices_are_refused():
     with pytest.raises(ValueError, match="cannot be negative"):
         Indices([-1])
+
+
+@given(members, st.integers(1, 9))
+def test_groups_of_neighbours(some, size):
+    indices = Indices(some)
+    assert set(indices.grouped(size)) == {index // size for index in some}
+    assert set(indices.widened(size)) == {
+        index for group in indices.grouped(size) for index in range(group * size, (group + 1) * size)
+    }

@@ -51,7 +51,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # Adapters.
     2: ("code", "config", "config_example", "executors.*", "rendering", "run_files", "stores.*", "waves"),
     # Engine.
-    3: ("asking", "asking", "dispatch", "elements", "launch", "reconcile", "reuse", "signals", "worker"),
+    3: ("asking", "dispatch", "elements", "launch", "packs", "reconcile", "reuse", "signals", "worker"),
     # Facade.
     4: (
         *("attention", "cleaning", "local_run", "logs", "run", "status", "upkeep_checks", "waiting", "watching"),

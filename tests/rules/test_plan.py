@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reflow.indices import Indices
-from reflow.plan import Expand, Finish, LiveWave, Release, Retry, RunSnapshot, Submit, TaskSnapshot, next_steps
+from reflow.plan import (
+    Expand,
+    Finish,
+    Followed,
+    LiveWave,
+    Release,
+    Retry,
+    RunSnapshot,
+    Submit,
+    TaskSnapshot,
+    next_steps,
+)
 from reflow.retrying import Try
 from reflow.spec import Delivery, JobConfig, ResultInput, Step, Take, TaskPlan
 from reflow.states import RunState, TaskState
@@ -13,6 +24,7 @@ from reflow.stores.records import Failure, Resources
 
 FAN_OUT = (Take.ITEMS, Delivery.EACH)
 CHAIN = (Take.ELEMENTS, Delivery.CHAIN)
+WHOLE = (Take.VALUE, Delivery.WHOLE)
 GATHER = (Take.ELEMENTS, Delivery.LIST)
 
 
@@ -34,6 +46,10 @@ def task(its_plan, width=None, *, waves=(), error=None, **states):
 
 def wave(number, indices, job="100", **more):
     return LiveWave(number, job, Indices.parse(indices), **more)
+
+
+def upto(stop):
+    return Indices.range(0, stop)
 
 
 def steps(*tasks, status=RunState.RUNNING, **options):
@@ -82,7 +98,7 @@ def test_a_chain_follows_its_parents_wave_slot_by_slot():
     assert steps(LIST_DONE, running, task(SCALE)) == (Expand("scale"),)
     assert steps(LIST_DONE, running, task(SCALE, 4, PENDING="0-3")) == (
         Submit("scale", Indices([0])),
-        Submit("scale", Indices([1, 2, 3]), after_wave=2),
+        Submit("scale", Indices([1, 2, 3]), after_waves=(2,)),
     )
 
 
@@ -101,21 +117,29 @@ def test_nothing_follows_a_wave_whose_job_is_not_known_or_whose_slots_are_renumb
 
 def test_the_follower_of_a_failed_element_goes_back_to_waiting():
     parent = task(COUNT, 3, FAILED="1", RUNNING="0,2", waves=[wave(2, "0,2")])
-    child = task(SCALE, 3, SUBMITTED="0-2", waves=[wave(3, "0-2", after_wave=2)])
+    child = task(
+        SCALE, 3, SUBMITTED="0-2", waves=[wave(3, "0-2", followed=(Followed(2, "count", Indices.parse("0-2")),))]
+    )
     assert steps(LIST_DONE, parent, child) == (Release("scale", Indices([1])),)
 
 
 def test_the_follower_of_an_element_that_was_retried_is_submitted_behind_the_new_wave():
     parent = task(COUNT, 2, SUCCESS="0", SUBMITTED="1", waves=[wave(4, "1")])
-    child = task(SCALE, 2, SUCCESS="0", SUBMITTED="1", waves=[wave(3, "1", after_wave=2)])
+    child = task(
+        SCALE,
+        2,
+        SUCCESS="0",
+        SUBMITTED="1",
+        waves=[wave(3, "1", followed=(Followed(2, "count", Indices.parse("0-1")),))],
+    )
     assert steps(LIST_DONE, parent, child) == (Release("scale", Indices([1])),)
     released = task(SCALE, 2, SUCCESS="0", PENDING="1")
-    assert steps(LIST_DONE, parent, released) == (Submit("scale", Indices([1]), after_wave=4),)
+    assert steps(LIST_DONE, parent, released) == (Submit("scale", Indices([1]), after_waves=(4,)),)
 
 
 def test_a_running_follower_is_left_alone():
     parent = task(COUNT, 1, SUCCESS="0")
-    child = task(SCALE, 1, RUNNING="0", waves=[wave(3, "0", after_wave=2)])
+    child = task(SCALE, 1, RUNNING="0", waves=[wave(3, "0", followed=(Followed(2, "count", Indices.parse("0")),))])
     assert steps(LIST_DONE, parent, child) == ()
 
 
@@ -212,9 +236,92 @@ def test_the_followers_of_elements_that_are_tried_again_are_released_and_follow_
         failed(STUBBORN, 2, {"1": [OOM]}, RUNNING="0", FAILED="1"),
         waves=(wave(2, "0"),),
     )
-    child = task(SCALE, 2, SUBMITTED="0-1", waves=[wave(3, "0-1", after_wave=2)])
+    child = task(SCALE, 2, SUBMITTED="0-1", waves=[wave(3, "0-1", followed=(Followed(2, "count", upto(2)),))])
     assert steps(LIST_DONE, parent, child) == (Release("scale", Indices([1])), Retry("count", Indices([1])))
     again = replace(parent, states={TaskState.RUNNING: Indices([0]), TaskState.RETRYING: Indices([1])})
     again = replace(again, free=Indices([1]))
-    released = task(SCALE, 2, SUBMITTED="0", PENDING="1", waves=[wave(3, "0", after_wave=2)])
+    released = task(
+        SCALE, 2, SUBMITTED="0", PENDING="1", waves=[wave(3, "0", followed=(Followed(2, "count", upto(2)),))]
+    )
     assert steps(LIST_DONE, again, released) == (Submit("count", Indices([1]), resources=Resources(mem="2G")),)
+
+
+PACKED_COUNT = plan("count", ("list", FAN_OUT), pack=4)
+PACKED_SCALE = plan("scale", ("count", CHAIN), pack=4)
+
+
+def test_a_pack_follows_a_pack_of_the_same_size():
+    running = task(PACKED_COUNT, 8, SUCCESS="0", RUNNING="1-7", waves=[wave(2, "1-7", members=upto(8), pack=4)])
+    assert steps(LIST_DONE, running, task(PACKED_SCALE, 8, PENDING="0-7")) == (
+        Submit("scale", Indices([0])),
+        Submit("scale", Indices.parse("1-7"), after_waves=(2,)),
+    )
+    for other in (SCALE, plan("scale", ("count", CHAIN), pack=2)):
+        assert steps(LIST_DONE, running, task(other, 8, PENDING="0-7")) == (Submit("scale", Indices([0])),)
+
+
+def test_one_failure_in_a_pack_releases_the_whole_slot_behind_it_and_nothing_follows_that_slot():
+    parent = task(
+        PACKED_COUNT, 8, FAILED="1", SUCCESS="0", RUNNING="2-7", waves=[wave(2, "2-7", members=upto(8), pack=4)]
+    )
+    behind = wave(3, "0-7", members=upto(8), followed=(Followed(2, "count", upto(8)),), pack=4)
+    assert steps(LIST_DONE, parent, task(PACKED_SCALE, 8, SUBMITTED="0-7", waves=[behind])) == (
+        Release("scale", upto(4)),
+    )
+    rest = wave(3, "4-7", members=upto(8), followed=(Followed(2, "count", upto(8)),), pack=4)
+    waiting = task(PACKED_SCALE, 8, PENDING="0-3", SUBMITTED="4-7", waves=[rest])
+    assert steps(LIST_DONE, parent, waiting) == (Submit("scale", Indices([0])),)
+
+
+FIRST = plan("first")
+SECOND = plan("second", ("first", WHOLE))
+FIT = plan("fit", ("count", CHAIN), ("scale", CHAIN))
+
+
+def test_a_singleton_is_submitted_behind_the_singleton_whose_value_it_takes():
+    running = task(FIRST, 1, RUNNING="0", waves=[wave(2, "0")])
+    assert steps(running, task(SECOND)) == (Expand("second"),)
+    assert steps(running, task(SECOND, 1, PENDING="0")) == (Submit("second", Indices([0]), after_waves=(2,)),)
+    assert steps(running, task(SECOND), follow_elements=False) == ()
+    assert steps(task(FIRST, 1, SUCCESS="0"), task(SECOND), follow_elements=False) == (Expand("second"),)
+
+
+def test_a_singleton_behind_one_that_failed_goes_back_to_waiting_and_the_run_ends():
+    failed = task(FIRST, 1, FAILED="0")
+    behind = wave(3, "0", followed=(Followed(2, "first", upto(1)),))
+    assert steps(failed, task(SECOND, 1, SUBMITTED="0", waves=[behind])) == (Release("second", upto(1)),)
+    assert steps(failed, task(SECOND, 1, PENDING="0")) == (Finish(RunState.FAILED),)
+
+
+def test_a_chain_of_three_is_submitted_at_once():
+    third = plan("third", ("scale", CHAIN))
+    first = task(COUNT, 3, SUBMITTED="0-2", waves=[wave(2, "0-2")])
+    second = task(SCALE, 3, SUBMITTED="0-2", waves=[wave(3, "0-2", followed=(Followed(2, "count", upto(3)),))])
+    assert steps(LIST_DONE, first, second, task(third, 3, PENDING="0-2")) == (Submit("third", upto(3), (3,)),)
+
+
+def test_an_element_with_two_parents_follows_those_that_are_on_their_way():
+    first = task(COUNT, 6, SUCCESS="0-2", RUNNING="3-5", waves=[wave(2, "3-5")])
+    second = task(SCALE, 6, SUCCESS="0,3", RUNNING="1-2,4", PENDING="5", waves=[wave(3, "1-2,4")])
+    # Element 5 waits, because nothing is known yet of the job that its second parent will be in.
+    assert set(steps(LIST_DONE, first, second, task(FIT, 6, PENDING="0-5"))) == {
+        Submit("scale", Indices([5]), (2,)),
+        Submit("fit", Indices([0])),
+        Submit("fit", Indices.parse("1-2"), (3,)),
+        Submit("fit", Indices([3]), (2,)),
+        Submit("fit", Indices([4]), (2, 3)),
+    }
+
+
+def test_waves_that_number_their_slots_differently_cannot_be_followed_together():
+    first = task(COUNT, 2, RUNNING="0-1", waves=[wave(2, "0-1")])
+    second = task(SCALE, 2, RUNNING="0-1", waves=[wave(3, "0-1", offset=-5)])
+    assert steps(LIST_DONE, first, second, task(FIT, 2, PENDING="0-1")) == ()
+
+
+def test_an_element_with_two_parents_is_released_when_one_of_them_failed():
+    first = task(COUNT, 2, SUCCESS="0", FAILED="1")
+    second = task(SCALE, 2, RUNNING="0-1", waves=[wave(3, "0-1")])
+    followed = (Followed(2, "count", upto(2)), Followed(3, "scale", upto(2)))
+    child = task(FIT, 2, SUBMITTED="0-1", waves=[wave(4, "0-1", followed=followed)])
+    assert steps(LIST_DONE, first, second, child) == (Release("fit", Indices([1])),)
