@@ -6,21 +6,28 @@ the run's own code folder, never in the manifest.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .copies import Copies, write_copies
 from .errors import PipelineError
 from .trust import require_trusted
+
+if TYPE_CHECKING:
+    from .sources import TaskCode
+
+#: The file of a run's code folder that says what each task's fingerprint is made of.
+PARTS = "parts.json"
 
 _files_loading = 0
 
@@ -36,6 +43,8 @@ class CodeReference:
     attribute: str
     #: Folders to look in for the user's own modules.
     search_path: tuple[str, ...]
+    #: The run's code folder, if it has a copy of the user's files: workers run those.
+    copies: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the reference as JSON-safe values."""
@@ -90,11 +99,28 @@ def pickle_workflow(workflow: Any, module_globals: Mapping[str, Any], folder: Pa
     return CodeReference("pickle", str(path), "", search_path)
 
 
-def load_tasks(reference: CodeReference) -> Mapping[str, Any]:
+def keep(task_code: TaskCode, reference: CodeReference, folder: Path) -> CodeReference:
+    """Write what is known of the tasks' code into the run's code folder; return the reference for its workers.
+
+    ``parts.json`` says what each task's fingerprint is made of; beside it lie copies of the files, unless a pickle
+    carries the code.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = json.dumps(task_code.to_json(), indent=1)
+    (folder / PARTS).write_text(parts, encoding="utf-8", errors="surrogatepass")
+    if reference.kind == "pickle" or not write_copies(task_code.files, folder):
+        return reference
+    return replace(reference, copies=str(folder))
+
+
+def load_tasks(reference: CodeReference, *, from_copies: bool = False) -> Mapping[str, Any]:
     """Return the workflow's tasks by name; `PipelineError` names the file when they cannot be had.
 
-    What the pipeline's own code raises while it is loaded passes through unchanged.
+    With `from_copies`, for the rest of this process, as they were when the run was submitted; otherwise those of this
+    process, or as they are on disk now. What the pipeline's own code raises while it is loaded passes through
+    unchanged.
     """
+    copies = _installed_copies(reference) if from_copies else None
     for folder in reversed(reference.search_path):
         if folder not in sys.path:
             # Before the standard places for a file's own folder, as `python file.py` would do; behind them for the
@@ -102,11 +128,13 @@ def load_tasks(reference: CodeReference) -> Mapping[str, Any]:
             sys.path.insert(len(sys.path) if reference.kind == "pickle" else 0, folder)
     if reference.kind == "pickle":
         return _load_pickle(Path(reference.location))
-    module = (
-        importlib.import_module(reference.location)
-        if reference.kind == "module"
-        else load_file(Path(reference.location))
-    )
+    module = None if copies else _main_script(reference)
+    if module is None:
+        module = (
+            importlib.import_module(reference.location)
+            if reference.kind == "module"
+            else load_file(Path(reference.location), copies)
+        )
     workflow = getattr(module, reference.attribute, None)
     if workflow is None:
         raise PipelineError(
@@ -117,15 +145,45 @@ def load_tasks(reference: CodeReference) -> Mapping[str, Any]:
     return tasks
 
 
-def load_file(path: Path) -> ModuleType:
-    """Run a Python file as a module of its own name, not as ``__main__``, and return it; once per process."""
-    if not path.is_file():
+def _installed_copies(reference: CodeReference) -> Copies | None:
+    if not reference.copies:
+        return None
+    try:
+        copies = Copies(reference.copies)
+    except OSError as error:
+        raise PipelineError(
+            f"the run's copy of its code in {reference.copies} cannot be read ({error.strerror}): was the run's "
+            "folder moved or deleted?"
+        ) from None
+    copies.install()
+    return copies
+
+
+def _main_script(reference: CodeReference) -> ModuleType | None:
+    """Return the script that this process runs, if it is the pipeline: a local run works on its live functions."""
+    main = sys.modules["__main__"]
+    file, specification = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if reference.kind == "module":
+        is_pipeline = specification is not None and specification.name == reference.location
+    else:
+        is_pipeline = isinstance(file, str) and Path(file).resolve() == Path(reference.location)
+    return main if is_pipeline and hasattr(main, reference.attribute) else None
+
+
+def load_file(path: Path, copies: Copies | None = None) -> ModuleType:
+    """Run a Python file as a module of its own name, not as ``__main__``, and return it; once per process.
+
+    With `copies`, the run's copy of it, if it has one.
+    """
+    if copies is None and not path.is_file():
         raise PipelineError(f"the pipeline file {path} does not exist: was it moved after the run was submitted?")
     name = _module_name(path)
     loaded = sys.modules.get(name)
     if loaded is not None:
         return loaded
-    specification = importlib.util.spec_from_file_location(name, path)
+    specification = copies.specification_of(str(path), name) if copies else None
+    if specification is None:
+        specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
         raise PipelineError(f"{path} is not a Python file: give a file that ends in .py")
     module = importlib.util.module_from_spec(specification)
@@ -145,60 +203,6 @@ def load_file(path: Path) -> ModuleType:
 def is_loading() -> bool:
     """Return whether a pipeline file is being loaded by `load_file` just now."""
     return _files_loading > 0
-
-
-def fingerprint(module_globals: Mapping[str, Any]) -> str:
-    """Return a hash of the user's code around a workflow, or '' when the code cannot be read.
-
-    Covers the file that holds the workflow, every loaded module below that file's folder and what these import there,
-    also inside functions; as parsed, so that comments and formatting do not count. Coarser than need be: any change
-    of that code recomputes.
-    """
-    file = module_globals.get("__file__")
-    if not isinstance(file, str) or not os.path.isfile(file):
-        return ""
-    own = Path(file).resolve()
-    package = module_globals.get("__package__") or ""
-    root = own.parents[package.count(".") + 1] if package else own.parent
-    files = {own}
-    for module in list(sys.modules.values()):
-        module_file = getattr(module, "__file__", None)
-        if isinstance(module_file, str) and module_file.endswith(".py"):
-            path = Path(module_file).resolve()
-            if root in path.parents and not _is_installed(path):
-                files.add(path)
-    trees: dict[Path, ast.Module] = {}
-    while files:
-        path = files.pop()
-        try:
-            trees[path] = ast.parse(path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
-            return ""
-        files |= _imported_files(trees[path], path, root) - trees.keys()
-    digest = hashlib.sha256()
-    for path, tree in sorted(trees.items()):
-        digest.update(f"{path.relative_to(root)}\0{ast.dump(tree)}\0".encode())
-    return digest.hexdigest()
-
-
-def _imported_files(tree: ast.Module, path: Path, root: Path) -> set[Path]:
-    """Return the files below `root` that imports anywhere in the module at `path` may load."""
-    dotted: list[tuple[Path, str]] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            dotted += [(folder, alias.name) for alias in node.names for folder in (root, path.parent)]
-        elif isinstance(node, ast.ImportFrom):
-            folders = [path.parents[node.level - 1]] if 0 < node.level <= len(path.parents) else [root, path.parent]
-            names = [f"{node.module or ''}.{alias.name}" for alias in node.names]
-            dotted += [(folder, name) for name in names for folder in folders]
-    found: set[Path] = set()
-    for folder, name in set(dotted):
-        parts = [part for part in name.split(".") if part]
-        for count in range(1, len(parts) + 1):
-            module = folder.joinpath(*parts[:count])
-            found |= {module.with_name(f"{module.name}.py"), module / "__init__.py"}
-    known = {file.resolve() for file in found if file.is_file()}
-    return {file for file in known if root in file.parents and not _is_installed(file)}
 
 
 def pickle_object(value: object, path: Path) -> None:
@@ -250,7 +254,3 @@ def _module_name(path: Path) -> str:
     # The path too: two files called pipeline.py may be loaded into one process.
     unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     return f"reflow_pipeline_{stem}_{unique}" if taken or not stem.isidentifier() else stem
-
-
-def _is_installed(path: Path) -> bool:
-    return "site-packages" in path.parts or "dist-packages" in path.parts

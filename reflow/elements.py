@@ -251,7 +251,8 @@ class ElementRunner:
         return shared
 
     def _load_task(self) -> Any:
-        tasks = load_tasks(CodeReference.from_json(self._wave.header.code))
+        # A process of its own works on the run's copy; the caller's process on its live functions.
+        tasks = load_tasks(CodeReference.from_json(self._wave.header.code), from_copies=self._own_logs)
         if self._name not in tasks:
             raise ReflowError(
                 f"the workflow has no task '{self._name}' any more: the pipeline was changed after the run was "

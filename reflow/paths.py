@@ -8,7 +8,7 @@
         packs/<wave>/<slot>             which element of a pack began last (see `reflow.packs`)
         logs/<task>/<thousand>/<index>.<attempt>.log
         logs/<task>/wave-<wave>.log     the scheduler's own words, and what failed before Python began
-        code/                           a workflow that no file can give back, pickled
+        code/                           copies of the user's files, parts of the fingerprints, pickles
         dispatch.lock
         asked.json, asked.lock          when the scheduler was asked, and who may (see `reflow.asking`)
 """
@@ -80,7 +80,7 @@ class RunFolder:
 
     @property
     def code(self) -> Path:
-        """The folder of pickled code."""
+        """The folder of the run's own code."""
         return self.path / "code"
 
     def script(self, wave: int, task: str) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import codec
 from .attention import LOOK_SECONDS, Attention
+from .description import RunDescription, describe_run
 from .errors import ManifestError, ReflowError, UnknownRunError, UnknownTaskError
 from .failures import Commands
 from .flow import TaskSpec
@@ -111,6 +112,10 @@ class Run:
     def attention(self) -> Attention:
         """Return what keeps the run going while somebody watches it."""
         return Attention(self._store, self.run_id, self.refresh)
+
+    def description(self) -> RunDescription:
+        """Return what the run was given and where it comes from; unlike the status it never changes."""
+        return describe_run(self._record(), self._known_settings(), self._store.list_task_spec_records(self.run_id))
 
     def refresh(self, *, must: bool = False) -> None:
         """Merge what workers have reported, settle what they could not report, and dispatch what is due.

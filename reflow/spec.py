@@ -192,6 +192,8 @@ class RunSettings:
     force_tasks: tuple[str, ...] = ()
     #: ``host`` and ``pid`` of the process that runs a local run's elements itself, else None.
     local_process: Mapping[str, Any] | None = None
+    #: What `reflow.provenance.Provenance` recorded; empty in runs of earlier versions.
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON-safe values."""

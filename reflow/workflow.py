@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .executors.base import Executor
     from .run import Run
+    from .sources import TaskCode
     from .stores.sqlite import SqliteStore
 
 
@@ -133,10 +134,10 @@ class Workflow(Flow):
 
         chosen = self._executor(executor)
         submission = self._submission(run_dir, force, force_tasks)
-        plans = self._plans_with(parameters)
+        plans, task_code = self._plans_with(parameters)
         chosen.check()
         self._require_trust(self._store(store).path)
-        opened = self._create_run(submission, plans, parameters, store, chosen)
+        opened = self._create_run(submission, plans, parameters, store, chosen, task_code)
         dispatch(open_run(opened._store, opened.run_id, chosen), wait=True)
         return opened
 
@@ -167,9 +168,11 @@ class Workflow(Flow):
         if on_error not in ("stop", "continue"):
             raise ValueError(f"run_local(on_error={on_error!r}) takes 'stop' or 'continue'")
         submission = self._submission(run_dir, force, force_tasks)
-        plans = self._plans_with(parameters)
+        plans, task_code = self._plans_with(parameters, in_process=max_workers == 1)
         executor = DirectExecutor()
-        opened = self._create_run(submission, plans, parameters, store, executor, local_process=this_process())
+        opened = self._create_run(
+            submission, plans, parameters, store, executor, task_code, local_process=this_process()
+        )
         run_to_the_end(
             open_run(opened._store, opened.run_id, executor),
             executor,
@@ -193,7 +196,7 @@ class Workflow(Flow):
         store = self._store(None)
         run = ActiveRun(self._new_run_id(), settings, store, chosen, store.path)
         scripts: dict[str, str | None] = {}
-        for number, plan in enumerate(self._plans_with(parameters), start=1):
+        for number, plan in enumerate(self._plans_with(parameters)[0], start=1):
             wave = WaveRecord(
                 number, run.run_id, plan.name, f"{run.run_id}-{number}", WaveState.INTENT, None, None, None, 0, (), 0
             )
@@ -267,20 +270,28 @@ class Workflow(Flow):
                     raise TypeError(f"task '{task.name}': {place} cannot travel between processes: {error}") from None
         return plans
 
-    def _plans_with(self, parameters: Mapping[str, Any]) -> tuple[TaskPlan, ...]:
-        """Return the plans with the values of this run's parameters and the fingerprint of the code."""
+    def _plans_with(
+        self, parameters: Mapping[str, Any], *, in_process: bool = False
+    ) -> tuple[tuple[TaskPlan, ...], TaskCode]:
+        """Return the plans with the values of this run's parameters and the fingerprints of the code, and the code.
+
+        With `in_process` the tasks run in this process, on what it has in memory.
+        """
+        from .sources import read_code  # it brings the parsing of source, which no worker needs
+
         plans = self._validated_plans()
         bound = bind_parameters(list(self.tasks.values()), parameters)
-        fingerprint = code.fingerprint(self._module_globals)
+        functions = {name: task.function for name, task in self.tasks.items()}
+        task_code = read_code(functions, self._module_globals, in_process=in_process)
         return tuple(
             replace(
                 plan,
                 arguments=self._encoded_arguments(plan.name, bound),
                 # Only the user's own process can ask her function, and dispatch has no user code: recompute.
-                code="" if self.tasks[plan.name].verify is not None else fingerprint,
+                code="" if self.tasks[plan.name].verify is not None else task_code.fingerprint(plan.name),
             )
             for plan in plans
-        )
+        ), task_code
 
     def _encoded_arguments(self, task: str, bound: Mapping[str, Any]) -> dict[str, str]:
         signature = self.tasks[task].signature
@@ -373,9 +384,10 @@ class Workflow(Flow):
         parameters: Mapping[str, Any],
         store: SqliteStore | Path | str | None,
         executor: Executor,
+        task_code: TaskCode,
         local_process: Mapping[str, Any] | None = None,
     ) -> Run:
-        from .dispatch import current_user
+        from .provenance import record_provenance
         from .run import Run
         from .stores.records import RunRecord, TaskSpecRecord
         from .stores.sharing import make_run_folder
@@ -391,13 +403,17 @@ class Workflow(Flow):
         reference = code.find_reference(self, self._module_globals) or code.pickle_workflow(
             self, self._module_globals, folder.code
         )
-        settings = self._settings(submission, executor, local_process, reference.to_json())
+        reference = code.keep(task_code, reference, folder.code)
+        provenance = record_provenance(Path(os.getcwd()) if self.file is None else self.file.parent)
+        settings = replace(
+            self._settings(submission, executor, local_process, reference.to_json()), provenance=provenance.to_json()
+        )
         if settings.executor_settings.get("pickled"):
             code.pickle_object(executor, folder.code / "executor.pickle")
         record = RunRecord(
             run_id=run_id,
             graph_name=self.name,
-            user_id=current_user(),
+            user_id=provenance.user,
             created_at=clock.to_datetime(clock.now()),
             status=RunState.RUNNING,
             parameters=self._public_parameters(parameters),

@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 from reflow import Workflow
-from reflow.code import CodeReference, find_reference, fingerprint, load_file, load_tasks, pickle_workflow
+from reflow.code import CodeReference, find_reference, load_file, load_tasks, pickle_workflow
 from reflow.errors import PipelineError
 
 PIPELINE = """
@@ -30,7 +30,7 @@ PIPELINE = """
 
     if __name__ == "__main__":
         import json
-        from reflow.code import find_reference, fingerprint
+        from reflow.code import find_reference
         reference = find_reference(wf, globals())
         print(json.dumps(reference.to_json()))
 """
@@ -106,50 +106,3 @@ def test_a_variable_that_is_gone_is_named(tmp_path):
 def test_a_file_that_is_gone_is_named(tmp_path):
     with pytest.raises(PipelineError, match="does not exist"):
         load_file(tmp_path / "gone.py")
-
-
-def test_the_fingerprint_ignores_comments_and_sees_code(tmp_path):
-    script = tmp_path / "pipeline.py"
-
-    def of(text):
-        script.write_text(text)
-        return fingerprint({"__file__": str(script)})
-
-    first = of("x = 1\n")
-    assert of("# a comment\nx  =  1\n") == first
-    assert of("x = 2\n") != first
-    assert fingerprint({}) == ""
-
-
-@pytest.mark.parametrize(
-    "statement",
-    ["import helper", "from helper import VALUE", "from lab import tools", "import lab.tools", "import between"],
-)
-def test_the_fingerprint_sees_a_module_that_a_task_imports_only_when_it_runs(tmp_path, statement):
-    script = write(tmp_path / "pipeline.py", f"def task():\n    {statement}\n")
-    write(tmp_path / "between.py", "def value():\n    import helper\n")
-    write(tmp_path / "lab" / "__init__.py", "")
-
-    def with_value(value):
-        write(tmp_path / "helper.py", f"VALUE = {value}\n")
-        write(tmp_path / "lab" / "tools.py", f"VALUE = {value}\n")
-        return fingerprint({"__file__": str(script)})
-
-    assert with_value(1) == with_value(1)
-    assert with_value(1) != with_value(2)
-
-
-def test_the_fingerprint_sees_a_relative_import_inside_a_function(tmp_path):
-    script = write(tmp_path / "lab" / "pipeline.py", "def task():\n    from .tools import VALUE\n")
-
-    def with_value(value):
-        write(tmp_path / "lab" / "tools.py", f"VALUE = {value}\n")
-        return fingerprint({"__file__": str(script), "__package__": "lab"})
-
-    assert with_value(1) != with_value(2)
-
-
-def test_modules_that_import_each_other_have_a_fingerprint(tmp_path):
-    script = write(tmp_path / "pipeline.py", "import helper\n")
-    write(tmp_path / "helper.py", "import pipeline\n")
-    assert fingerprint({"__file__": str(script)})
