@@ -10,7 +10,8 @@ import logging
 import os
 import pwd
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .asking import WORKERS_WAIT_SECONDS, is_due, put_off
@@ -18,14 +19,16 @@ from .code import unpickle_object
 from .errors import ReflowError, SchedulerError, UnknownRunError
 from .executors import create
 from .executors.base import Executor
-from .launch import ActiveRun, expand, launch, reserve_waves, submit_sentinel
+from .launch import ActiveRun, Launched, expand, launch, reserve_waves
 from .paths import RunFolder
 from .plan import Expand, Finish, PlanStep, Release, Retry, RunSnapshot, Submit, next_steps
 from .reconcile import reconcile
+from .room import fit, refill_at
+from .sentinels import cancel_alarm, set_alarm, submit_sentinel
 from .spec import RunSettings, TaskPlan
-from .states import RunState
+from .states import RunState, TaskState
 from .stores.locking import hold
-from .stores.records import WaveRecord, WaveState
+from .stores.records import WaveState
 from .stores.sqlite import SqliteStore
 
 _log = logging.getLogger("reflow")
@@ -37,6 +40,8 @@ DEFERRED_PAUSES = (2.0, 60.0)
 
 #: How long the jobs of a new run are left alone, in seconds.
 FIRST_QUESTION_SECONDS = 5.0
+
+_FREE_AGAIN = frozenset({Launched.SMALLER, Launched.AGAIN})
 
 #: How long a sentinel or a command waits for another dispatcher of the same run, in seconds.
 LOCK_SECONDS = 600.0
@@ -119,18 +124,29 @@ def watch_over(store: SqliteStore, run_id: str, wave_id: int) -> None:
     reconcile(run, must=True)
     store.request_dispatch(run_id)
     dispatch(run, wait=True)
-    deadline, pause = time.monotonic() + DEFERRED_SECONDS, DEFERRED_PAUSES[0]
-    while store.dispatch_requested(run_id) and time.monotonic() < deadline:
-        # The scheduler takes no more jobs now, and perhaps no other job of the run is left to try again.
-        time.sleep(pause)
-        pause = min(2 * pause, DEFERRED_PAUSES[1])
-        dispatch(run, wait=True)
+    _wait_for_room(run)
     snapshot = store.snapshot(run_id)
     if any(wave.id == wave_id and wave.job_id for task in snapshot.tasks for wave in task.waves):
         # A requeued element runs again although the job that we waited for was over.
         wave = next(each for each in store.list_waves(run_id) if each.id == wave_id)
         if snapshot.status is RunState.RUNNING:
-            submit_sentinel(run, wave)
+            submit_sentinel(run, wave, is_new=False)
+
+
+def _wait_for_room(run: ActiveRun) -> None:
+    """Go on trying what the scheduler defers, because perhaps no other job of the run is left to do it.
+
+    One sentinel is enough. Each is a job in the queue, and several of them could keep out the very job they wait for.
+    """
+    deadline, pause = time.monotonic() + DEFERRED_SECONDS, DEFERRED_PAUSES[0]
+    with hold(run.folder.patience_lock) as alone:
+        while alone and run.store.dispatch_requested(run.run_id):
+            if time.monotonic() > deadline:
+                set_alarm(run, by_alarm=True)
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, DEFERRED_PAUSES[1])
+            dispatch(run, wait=True)
 
 
 def _advance(run: ActiveRun) -> bool:
@@ -142,27 +158,45 @@ def _advance(run: ActiveRun) -> bool:
     snapshot = run.store.snapshot(run.run_id)
     if snapshot.status is not RunState.RUNNING:
         return True
-    accepted = _launch_intents(run, snapshot)
+    orphans = {wave.id for wave in run.store.list_waves(run.run_id) if wave.sentinel_job_id is None}
+    cap, is_capped = run.settings.max_submit_jobs, False
+    outcome = _launch_intents(run, snapshot)
     previous: tuple[PlanStep, ...] = ()
-    while accepted:
+    while outcome is Launched.DONE:
         snapshot = run.store.snapshot(run.run_id)
-        steps = next_steps(snapshot, follow_elements=run.executor.follows_elements)
+        wanted = next_steps(snapshot, follow_elements=run.executor.follows_elements)
+        steps, is_capped = fit(wanted, snapshot, cap)
         if not steps or steps == previous:
+            outcome = Launched.FULL if is_capped else outcome
             break
         # Every step is tried: what the scheduler defers for one task, it may take for another.
-        done = [_perform(run, snapshot, step) for step in steps]
-        accepted = all(done)
+        outcome = _worst([_perform(run, snapshot, step) for step in steps])
         previous = steps
     put_off(run.folder, FIRST_QUESTION_SECONDS)
-    _put_sentinels(run, run.store.snapshot(run.run_id))
-    return accepted
+    snapshot = run.store.snapshot(run.run_id)
+    _put_sentinels(run, snapshot, orphans)
+    in_flight = sum(len(task.within(TaskState.SUBMITTED, TaskState.RUNNING)) for task in snapshot.tasks)
+    if outcome is Launched.FULL and in_flight:
+        # Who ends as the last of a quarter of them goes on. Until then nobody need try.
+        full = cap if is_capped and cap is not None else in_flight
+        run.store.hold_back(run.run_id, min(refill_at(full), in_flight - 1))
+        return True
+    if outcome is not Launched.DONE and run.executor.needs_sentinel:
+        set_alarm(run)
+    return outcome is Launched.DONE
 
 
-def _perform(run: ActiveRun, snapshot: RunSnapshot, step: PlanStep) -> bool:
-    """Do one step; return False when the scheduler takes no more jobs now."""
+def _worst(outcomes: Sequence[Launched]) -> Launched:
+    order = (Launched.LATER, Launched.FULL, Launched.DONE)
+    return min(outcomes, key=order.index, default=Launched.DONE)
+
+
+def _perform(run: ActiveRun, snapshot: RunSnapshot, step: PlanStep) -> Launched:
+    """Do one step."""
     if isinstance(step, Finish):
         run.store.finish_run(run.run_id, step.status)
-        return True
+        cancel_alarm(run)
+        return Launched.DONE
     plan = next(task.plan for task in snapshot.tasks if task.plan.name == step.task)
     match step:
         case Expand():
@@ -172,29 +206,52 @@ def _perform(run: ActiveRun, snapshot: RunSnapshot, step: PlanStep) -> bool:
         case Release(indices=indices):
             run.store.release(run.run_id, step.task, indices)
         case Submit():
-            return _launch_all(run, {plan.name: plan}, reserve_waves(run, step, plan), are_new=True)
-    return True
+            return _submit(run, step, plan)
+    return Launched.DONE
 
 
-def _launch_intents(run: ActiveRun, snapshot: RunSnapshot) -> bool:
+def _submit(run: ActiveRun, step: Submit, plan: TaskPlan) -> Launched:
+    """Submit what the step names, or as much of it as the scheduler takes, found by halving."""
+    size = len(step.indices)
+    again = 0
+    while True:
+        waves = reserve_waves(run, replace(step, indices=step.indices.first(size)), plan)
+        outcomes: list[Launched] = []
+        for wave in waves:
+            if _FREE_AGAIN.isdisjoint(outcomes):
+                outcomes.append(launch(run, wave, plan, is_new=True))
+            else:
+                run.store.withdraw_wave(wave.id)
+        if Launched.AGAIN in outcomes and again < 2:
+            if Launched.DONE in outcomes:
+                return Launched.DONE  # the next look plans the rest
+            again += 1
+        elif _FREE_AGAIN.isdisjoint(outcomes):
+            # Where fewer were taken, it is full for now.
+            return _worst(outcomes) if size == len(step.indices) else _worst([*outcomes, Launched.FULL])
+        elif Launched.DONE in outcomes or size == 1:
+            return Launched.FULL
+        else:
+            size //= 2
+
+
+def _launch_intents(run: ActiveRun, snapshot: RunSnapshot) -> Launched:
     """Finish what a dispatcher that died, or that was told to come later, left undone."""
     plans = {task.plan.name: task.plan for task in snapshot.tasks}
     intents = run.store.list_waves(run.run_id, {WaveState.INTENT})
-    return _launch_all(run, plans, intents, are_new=False)
+    outcomes = [launch(run, wave, plans[wave.task_name], is_new=False) for wave in intents]
+    # What may be smaller is free again, and planned anew.
+    return _worst([each for each in outcomes if each not in _FREE_AGAIN])
 
 
-def _launch_all(run: ActiveRun, plans: Mapping[str, TaskPlan], waves: Sequence[WaveRecord], *, are_new: bool) -> bool:
-    launched = [launch(run, wave, plans[wave.task_name], is_new=are_new) for wave in waves]
-    return all(launched)
-
-
-def _put_sentinels(run: ActiveRun, snapshot: RunSnapshot) -> None:
+def _put_sentinels(run: ActiveRun, snapshot: RunSnapshot, orphans: Collection[int]) -> None:
+    """Put a sentinel behind every wave that has none; `orphans` were there before, and may have one unrecorded."""
     if not run.executor.needs_sentinel or snapshot.status is not RunState.RUNNING:
         return
     live = {wave.id for task in snapshot.tasks for wave in task.waves}
     for wave in run.store.list_waves(run.run_id, {WaveState.SUBMITTED}):
         if wave.id in live and wave.sentinel_job_id is None:
-            submit_sentinel(run, wave)
+            submit_sentinel(run, wave, is_new=wave.id not in orphans)
 
 
 def settle(run: ActiveRun, *, must: bool = False) -> None:
@@ -223,6 +280,8 @@ def cancel(run: ActiveRun, task: str | None = None) -> int:
         waves = [wave for wave in run.store.list_waves(run.run_id) if task in (None, wave.task_name)]
         in_flight = {each.job_id for each in run.store.list_in_flight(run.run_id)}
         count = run.store.cancel(run.run_id, task)
+        if task is None:
+            cancel_alarm(run)
         jobs: set[str | None] = {wave.job_id for wave in waves if wave.job_id in in_flight}
         if task is None:
             jobs |= {wave.sentinel_job_id for wave in waves if wave.job_id in in_flight}

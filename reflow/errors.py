@@ -63,6 +63,14 @@ class SubmitDeferred(SchedulerError):
     """The scheduler takes no more jobs now (limits, busy or unreachable); the same submit may work later."""
 
 
+class SubmitTooLarge(SubmitDeferred):
+    """The array has larger slots than the scheduler takes; the same elements in smaller arrays will do."""
+
+
+class SubmitOverLimit(SubmitDeferred):
+    """A limit on queued jobs is met: fewer elements may fit now, these when others have ended."""
+
+
 class SubmitUnknown(SchedulerError):
     """The submit command failed in a way that leaves open whether the job was accepted: ask for its name first."""
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 
 from . import identity, inputs
@@ -17,9 +18,10 @@ from .errors import (
     ConfigError,
     RenderError,
     ResultRemoved,
-    SchedulerError,
     SubmitDeferred,
+    SubmitOverLimit,
     SubmitRefused,
+    SubmitTooLarge,
     SubmitUnknown,
 )
 from .executors.base import After, Dependency, Executor, Job, JobResources
@@ -323,8 +325,23 @@ def _scaled_memory(config: JobConfig, mem: str) -> dict[str, str]:
     return scaled
 
 
-def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) -> bool:
-    """Submit a wave whose intent is recorded; return False when the scheduler takes no more jobs now.
+class Launched(Enum):
+    """What became of a wave's submit."""
+
+    #: The scheduler has it, or has refused it for good.
+    DONE = "done"
+    #: The scheduler takes fewer at once: its intent was given up, and its instances are free again.
+    SMALLER = "smaller"
+    #: The same because of the size of the array, which is known better now.
+    AGAIN = "again"
+    #: A limit on queued jobs is met, and it cannot be smaller.
+    FULL = "full"
+    #: The scheduler takes no jobs now.
+    LATER = "later"
+
+
+def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) -> Launched:
+    """Submit a wave whose intent is recorded.
 
     An intent that an earlier dispatcher left behind may have been submitted: the scheduler is asked for its name
     before anything is submitted again.
@@ -336,7 +353,7 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
             known = f"forgotten-{wave.job_name}"
         if known is not None:
             _record(run, wave, known)
-            return True
+            return Launched.DONE
     followed = set(wave.after_waves)
     parents = [each.job_id for each in run.store.list_waves(run.run_id) if each.id in followed] if followed else []
     write_wave_file(run, wave, plan)
@@ -351,15 +368,28 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
     except (RenderError, ConfigError) as error:  # a wrong option or template never gets right by itself
         return _refuse(run, wave, error)
     except SubmitDeferred as error:
+        if _may_be_smaller(run, wave, error):
+            run.store.withdraw_wave(wave.id)
+            return Launched.AGAIN if isinstance(error, SubmitTooLarge) else Launched.SMALLER
         _log.warning("task '%s' waits, because the scheduler takes no more jobs now: %s", plan.name, error)
-        return False
+        return Launched.FULL if isinstance(error, SubmitOverLimit) else Launched.LATER
     _record(run, wave, job_id)
-    return True
+    return Launched.DONE
 
 
-def _refuse(run: ActiveRun, wave: WaveRecord, error: Exception) -> bool:
+def _may_be_smaller(run: ActiveRun, wave: WaveRecord, error: SubmitDeferred) -> bool:
+    if wave.slots is None or len(wave.slots) == 1:
+        return False
+    if isinstance(error, SubmitTooLarge):
+        # The limit was changed, or could not be asked for when the wave was made.
+        largest = run.executor.limits().max_array_size
+        return largest is not None and wave.slots.ranges[-1][1] > largest
+    return isinstance(error, SubmitOverLimit)
+
+
+def _refuse(run: ActiveRun, wave: WaveRecord, error: Exception) -> Launched:
     run.store.refuse_wave(wave.id, f"task '{wave.task_name}' was refused by the scheduler: {error}")
-    return True
+    return Launched.DONE
 
 
 def _submit_surely(run: ActiveRun, wave: WaveRecord, job: Job, script: Path) -> str:
@@ -369,7 +399,7 @@ def _submit_surely(run: ActiveRun, wave: WaveRecord, job: Job, script: Path) -> 
     """
     for _ in range(SUBMIT_TRIES):
         try:
-            return _submit(run, job, script)
+            return hand_over(run, job, script)
         except SubmitUnknown as error:
             problem = error
             # A controller that was too busy to answer may still have the request before it.
@@ -381,38 +411,8 @@ def _submit_surely(run: ActiveRun, wave: WaveRecord, job: Job, script: Path) -> 
     raise SubmitDeferred(f"{SUBMIT_TRIES} tries to submit the job were not answered: {problem}")
 
 
-def submit_sentinel(run: ActiveRun, wave: WaveRecord) -> None:
-    """Put a small job behind the wave that settles what its workers could not report."""
-    assert wave.job_id is not None, "only a submitted wave has something to watch"
-    asked = run.settings.dispatch_resources
-    log = run.folder.sentinel_log(wave.id)
-    job = Job(
-        name=f"{wave.job_name}-sentinel",
-        command=(
-            run.settings.python,
-            "-m",
-            "reflow.worker",
-            "sentinel",
-            str(run.manifest),
-            run.run_id,
-            str(wave.id),
-        ),
-        # A lost sentinel may start again at once: it does the same work any number of times.
-        resources=JobResources(asked["cpus"], asked["time"], asked["mem"], {"requeue": True, **asked["options"]}),
-        run_dir=Path(run.settings.run_dir),
-        log=str(log.relative_to(run.settings.run_dir)),
-        working_dir=Path(run.settings.working_dir),
-        after=(Dependency(After.ANY, wave.job_id),),
-        title=f"sentinel behind wave {wave.id} of run {run.run_id}",
-    )
-    try:
-        run.store.record_sentinel(wave.id, _submit(run, job, run.folder.sentinel_script(wave.id)))
-    except (SchedulerError, RenderError, ConfigError) as error:
-        # The next dispatch tries again; until then the workers' own dispatch carries the run.
-        _log.warning("the sentinel behind job %s was not submitted: %s", wave.job_id, error)
-
-
-def _submit(run: ActiveRun, job: Job, script: Path) -> str:
+def hand_over(run: ActiveRun, job: Job, script: Path) -> str:
+    """Write the job's script, submit it and return the job id; raises what `Executor.submit` raises."""
     script.parent.mkdir(parents=True, exist_ok=True)
     (job.run_dir / job.log).parent.mkdir(parents=True, exist_ok=True)  # Slurm fails a job whose log has no folder
     script.write_text(run.executor.render(job), encoding="utf-8")

@@ -10,6 +10,7 @@
         logs/<task>/wave-<wave>.log     the scheduler's own words, and what failed before Python began
         code/                           copies of the user's files, parts of the fingerprints, pickles
         dispatch.lock
+        alarm                           id of a job that tries again what the scheduler deferred
         asked.json, asked.lock          when the scheduler was asked, and who may (see `reflow.asking`)
 """
 
@@ -77,6 +78,16 @@ class RunFolder:
     def question_lock(self) -> Path:
         """The file that who asks the scheduler locks."""
         return self.path / "asked.lock"
+
+    @property
+    def patience_lock(self) -> Path:
+        """The file that the one sentinel locks which waits until the scheduler takes jobs again."""
+        return self.path / "patience.lock"
+
+    @property
+    def alarm(self) -> Path:
+        """The id of the job that looks after the run when nothing else of it is in the queue."""
+        return self.path / "alarm"
 
     @property
     def code(self) -> Path:

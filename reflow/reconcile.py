@@ -12,8 +12,9 @@ from .executors.base import JobStatus, SlotKey, SlotStatus
 from .indices import Indices
 from .launch import ActiveRun
 from .packs import last_begun, struck_down
+from .sentinels import submit_sentinel
 from .states import TaskState
-from .stores.records import Failure, InFlight, Report
+from .stores.records import Failure, InFlight, Report, WaveState
 
 #: How long an ended job's report may take to become visible on a slow file system, in seconds.
 GRACE_SECONDS = 10.0
@@ -94,7 +95,14 @@ def _suspects(run: ActiveRun) -> tuple[list[Suspect], dict[SlotKey, SlotStatus]]
     asked = run.store.list_in_flight(run.run_id)
     if not asked:
         return [], {}
-    answer = run.executor.query(sorted({each.job_id for each in asked}))
+    jobs = {each.job_id for each in asked}
+    waves = run.store.list_waves(run.run_id, {WaveState.SUBMITTED}) if run.executor.needs_sentinel else []
+    watched = {wave.sentinel_job_id: wave for wave in waves if wave.job_id in jobs and wave.sentinel_job_id}
+    answer = run.executor.query(sorted({*jobs, *filter(None, watched)}))
+    for job_id, wave in watched.items():
+        status = answer.get((job_id or "", None))
+        if status is None or status.status.is_over:
+            submit_sentinel(run, wave, is_new=False)  # somebody has cancelled it, and its wave may need it yet
     # In this order: a report published before the scheduler called the job over is merged before it is missed.
     run.store.merge(wait=True)
     waiting = {key: status for key, status in answer.items() if status.status is JobStatus.PENDING}

@@ -194,6 +194,8 @@ class RunSettings:
     local_process: Mapping[str, Any] | None = None
     #: What `reflow.provenance.Provenance` recorded; empty in runs of earlier versions.
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    #: At most this many elements of the run queued or running at the same time; None for no limit.
+    max_submit_jobs: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON-safe values."""

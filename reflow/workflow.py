@@ -375,6 +375,7 @@ class Workflow(Flow):
             force=submission.force,
             force_tasks=submission.force_tasks,
             local_process=local_process,
+            max_submit_jobs=None if is_direct else config.executor.max_submit_jobs,
         )
 
     def _create_run(

@@ -75,6 +75,8 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     #: Template file name to use instead of the executor's own.
     template: str | None = None
+    #: Seconds from its submit before which the job does not start; a scheduler that cannot wait starts it at once.
+    begin_in: int = 0
     #: What the job is, for people who read its script: task, wave and run. '' for the name alone.
     title: str = ""
 

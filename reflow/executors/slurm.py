@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import ConfigError, SchedulerError, SubmitUnknown
+from ..errors import ConfigError, SchedulerError, SubmitTooLarge, SubmitUnknown
 from ..indices import Indices
 from ..rendering import render as print_template
 from . import slurm_answers as answers
@@ -122,7 +122,10 @@ class SlurmExecutor(Executor):
         except CommandTimedOut as error:
             raise SubmitUnknown(f"it is not known whether Slurm has accepted the job: {error}") from error
         if said.code != 0:
-            raise answers.classify_refusal(said.stderr, said.code)
+            refusal = answers.classify_refusal(said.stderr, said.code)
+            if isinstance(refusal, SubmitTooLarge):
+                _limits.pop(self._cluster(), None)  # it is another limit than the one that we know
+            raise refusal
         job_id = answers.parse_job_id(said.stdout)
         if job_id is None:
             raise SubmitUnknown(f"sbatch ended well without printing a job id: {said.words}")
@@ -177,13 +180,16 @@ class SlurmExecutor(Executor):
 
     def limits(self) -> Limits:
         """Return the cluster's ``MaxArraySize``, or Slurm's default while the cluster cannot be asked."""
-        cluster = (*self._commands["scontrol"], os.environ.get("SLURM_CONF", ""))
+        cluster = self._cluster()
         if cluster not in _limits:
             try:
                 _limits[cluster] = answers.parse_config_limits(self._ask("scontrol", words.limit_words()))
             except SchedulerError:
                 return Limits(answers.DEFAULT_MAX_ARRAY_SIZE)
         return _limits[cluster]
+
+    def _cluster(self) -> tuple[str, ...]:
+        return (*self._commands["scontrol"], os.environ.get("SLURM_CONF", ""))
 
     def _run(self, command: str, arguments: Sequence[str]) -> Completed:
         # Lists of slots are cut at 64 characters unless this says otherwise.

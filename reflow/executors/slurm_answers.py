@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..errors import SubmitDeferred, SubmitRefused, SubmitUnknown
+from ..errors import SubmitDeferred, SubmitOverLimit, SubmitRefused, SubmitTooLarge, SubmitUnknown
 from ..indices import Indices
 from .base import JobStatus, Limits, SlotKey, SlotStatus
 
@@ -63,7 +63,6 @@ _AMBIGUOUS = (
     "unexpected message received",
 )
 _PASSING = (
-    "invalid job array specification",  # index beyond MaxArraySize: the same elements in smaller numbers will do
     "resource temporarily unavailable",
     "temporarily unable to accept job",
     "unable to contact slurm controller",
@@ -194,7 +193,11 @@ def classify_refusal(stderr: str, code: int) -> SubmitRefused | SubmitDeferred |
     lower = words.lower()
     if code < 0 or any(phrase in lower for phrase in _AMBIGUOUS):
         return SubmitUnknown(f"it is not known whether Slurm has accepted the job: {words}")
-    if any(phrase in lower for phrase in _PASSING) or _is_submit_limit(words):
+    if "invalid job array specification" in lower:
+        return SubmitTooLarge(f"Slurm takes no array that large: {words}")
+    if _is_submit_limit(words):
+        return SubmitOverLimit(f"Slurm does not accept the job now: {words}")
+    if any(phrase in lower for phrase in _PASSING):
         return SubmitDeferred(f"Slurm does not accept the job now: {words}")
     return SubmitRefused(f"Slurm refuses the job: {words}")
 

@@ -70,6 +70,8 @@ def directives(job: Job, defaults: Mapping[str, OptionValue], export: str) -> li
     if job.after:
         options["dependency"] = ",".join(f"{each.kind}:{split_job_id(each.job_id)[0]}" for each in job.after)
         options["kill-on-invalid-dep"] = "yes"
+    if job.begin_in:
+        options["begin"] = f"now+{job.begin_in}"
     options["export"] = export
     options.update(_resource_options(job.resources, defaults))
     if not options.get("requeue") and "no-requeue" not in options:

@@ -274,6 +274,13 @@ class EngineStore(Store):
         """Clear the note. The dispatcher calls it before it takes its snapshot, and looks again after it is done."""
 
     @abstractmethod
+    def hold_back(self, run_id: str, refill_at: int) -> None:
+        """Note that more is to be submitted once no more than so many instances are in flight.
+
+        A merge that gets there requests a dispatch; `take_dispatch_request` clears the note.
+        """
+
+    @abstractmethod
     def snapshot(self, run_id: str) -> RunSnapshot:
         """Return the run for `plan.next_steps`; `UnknownRunError` if there is none."""
 
@@ -332,6 +339,10 @@ class EngineStore(Store):
     @abstractmethod
     def refuse_wave(self, wave_id: int, error_text: str) -> None:
         """Record that the scheduler refused the wave for good: its waiting instances become FAILED (class REFUSED)."""
+
+    @abstractmethod
+    def withdraw_wave(self, wave_id: int) -> None:
+        """Give up the intent of a wave that the scheduler has surely not got: its instances belong to no wave again."""
 
     @abstractmethod
     def release(self, run_id: str, task_name: str, indices: Indices) -> int:

@@ -228,7 +228,7 @@ class WaveState(str, Enum):
     INTENT = "INTENT"
     #: The scheduler gave a job id.
     SUBMITTED = "SUBMITTED"
-    #: Refused for good; its instances are FAILED.
+    #: Refused for good; its instances are FAILED. Or withdrawn; they are in other waves.
     REFUSED = "REFUSED"
 
     __str__ = str.__str__

@@ -113,6 +113,12 @@ def set_dispatch_requested(connection: sqlite3.Connection, run_id: str, requeste
     connection.execute("UPDATE runs SET dispatch_requested = ? WHERE id = ?", (int(requested), key))
 
 
+def take_dispatch_request(connection: sqlite3.Connection, run_id: str) -> None:
+    """Note that somebody looks at a run now, and will see for himself whether something is held back."""
+    key = key_of(connection, run_id)
+    connection.execute("UPDATE runs SET dispatch_requested = 0, refill_at = NULL WHERE id = ?", (key,))
+
+
 def dispatch_requested(connection: sqlite3.Connection, run_id: str) -> bool:
     """Return whether the run has to be looked at."""
     key = key_of(connection, run_id)

@@ -170,7 +170,10 @@ class SqliteStore(SqliteRows):
         return self._read(run_table.list_dispatch_requests)
 
     def take_dispatch_request(self, run_id: str) -> None:
-        self._write(run_table.set_dispatch_requested, run_id, False)
+        self._write(run_table.take_dispatch_request, run_id)
+
+    def hold_back(self, run_id: str, refill_at: int) -> None:
+        self._write(task_table.hold_back, run_id, refill_at)
 
     def snapshot(self, run_id: str) -> RunSnapshot:
         return self._read(snapshots.snapshot, run_id)
@@ -220,6 +223,9 @@ class SqliteStore(SqliteRows):
 
     def refuse_wave(self, wave_id: int, error_text: str) -> None:
         self._write(wave_table.refuse, wave_id, error_text)
+
+    def withdraw_wave(self, wave_id: int) -> None:
+        self._write(wave_table.withdraw, wave_id)
 
     def release(self, run_id: str, task_name: str, indices: Indices) -> int:
         return self._merge_and(instance_table.release, run_id, task_name, indices)

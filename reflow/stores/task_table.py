@@ -199,7 +199,8 @@ def fail(connection: sqlite3.Connection, run_id: str, task_name: str, error_text
 def request_dispatch(connection: sqlite3.Connection, ended: Iterable[int], failed: Iterable[int]) -> None:
     """Note that runs have to be looked at, of whose tasks some instances ended, and of these some failed.
 
-    That is so when a task has nothing in flight any more, at a failure that other arrays follow element by element
+    That is so when a task has nothing in flight any more, when so few instances of the run are that there is room for
+    what was held back, at a failure that other arrays follow element by element
     (their elements have to go back to waiting), and when failures may be tried again, at the pace of `pacing`.
     """
     ended, failed = list(ended), list(failed)
@@ -217,8 +218,30 @@ def request_dispatch(connection: sqlite3.Connection, ended: Iterable[int], faile
     )
     connection.executemany(mark.format(condition=idle), [(task,) for task in ended])
     connection.executemany(mark.format(condition=followed), [(task,) for task in failed])
+    connection.executemany(
+        f"UPDATE runs SET dispatch_requested = 1 WHERE status = '{RunState.RUNNING.value}' AND dispatch_requested = 0"
+        f" AND id = (SELECT run FROM tasks WHERE id = ?) AND {_HAS_ROOM}",
+        [(task,) for task in ended],
+    )
     due = [(task,) for task in ended if _may_try_again(connection, task)]
     connection.executemany(mark.format(condition="1"), due)
+
+
+def hold_back(connection: sqlite3.Connection, run_id: str, refill_at: int) -> None:
+    """Note that a run has more to submit once no more than so many of its instances are in flight."""
+    run = run_table.key_of(connection, run_id)
+    connection.execute("UPDATE runs SET refill_at = ? WHERE id = ?", (refill_at, run))
+    # Those that have ended since the dispatcher looked found no note.
+    connection.execute(f"UPDATE runs SET dispatch_requested = 1 WHERE id = ? AND {_HAS_ROOM}", (run,))
+
+
+# `runs` is the table that the statement around it updates.
+_HAS_ROOM = f"""
+    refill_at IS NOT NULL AND refill_at >= (
+        SELECT ifnull(sum(c.instances), 0) FROM tasks a JOIN counts c ON c.task = a.id
+         WHERE a.run = runs.id AND c.state IN {moves.codes(IN_FLIGHT)}
+    )
+"""
 
 
 def _may_try_again(connection: sqlite3.Connection, task: int) -> bool:

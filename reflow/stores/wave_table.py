@@ -144,6 +144,16 @@ def refuse(connection: sqlite3.Connection, wave: int, error_text: str) -> None:
         task_table.request_dispatch(connection, [task], [task])
 
 
+def withdraw(connection: sqlite3.Connection, wave: int) -> None:
+    """Give up an intent: its waiting instances belong to no wave again."""
+    task, first, last = _span(connection, wave)
+    connection.execute("UPDATE waves SET state = ? WHERE id = ?", (WaveState.REFUSED.value, wave))
+    connection.execute(
+        f"UPDATE instances SET wave = NULL WHERE task = ? AND idx BETWEEN ? AND ? AND wave = ? AND state IN {_WAITING}",
+        (task, first, last, wave),
+    )
+
+
 def submit_by_hand(
     connection: sqlite3.Connection, run_id: str, task_name: str, job_id: str, indices: Collection[int] | None
 ) -> None:

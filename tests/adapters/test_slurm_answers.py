@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflow.errors import SubmitDeferred, SubmitRefused, SubmitUnknown
+from reflow.errors import SubmitDeferred, SubmitOverLimit, SubmitRefused, SubmitTooLarge, SubmitUnknown
 from reflow.executors import slurm_answers as answers
 from reflow.executors.base import JobStatus, Limits, SlotStatus
 from reflow.indices import Indices
@@ -213,10 +213,10 @@ POLICY = FAILED + "Job violates accounting/QOS policy (job submit limit, user's 
 
 REFUSALS = [
     # An index beyond MaxArraySize, limits and a busy or absent controller pass.
-    (FAILED + "Invalid job array specification", 1, SubmitDeferred),
-    ("sbatch: error: AssocMaxSubmitJobLimit\n" + POLICY, 1, SubmitDeferred),
-    ("sbatch: error: QOSMaxSubmitJobPerUserLimit\n" + POLICY, 1, SubmitDeferred),
-    (POLICY, 1, SubmitDeferred),
+    (FAILED + "Invalid job array specification", 1, SubmitTooLarge),
+    ("sbatch: error: AssocMaxSubmitJobLimit\n" + POLICY, 1, SubmitOverLimit),
+    ("sbatch: error: QOSMaxSubmitJobPerUserLimit\n" + POLICY, 1, SubmitOverLimit),
+    (POLICY, 1, SubmitOverLimit),
     (
         "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
         + FAILED

@@ -8,9 +8,10 @@ from collections import Counter
 
 import pytest
 
-from reflow import RunState, SlurmExecutor, TaskState
+from reflow import RunState, SlurmExecutor, TaskState, codec
 from reflow.dispatch import dispatch, open_run
 from reflow.run import Run
+from reflow.stores.records import Report, WaveState
 from reflow.stores.sqlite import SqliteStore
 
 from . import scenarios
@@ -137,3 +138,18 @@ def test_wide_arrays_go_in_chunks_that_the_scheduler_takes(tmp_path, store, fake
     assert run.results("shift") == [number**2 + 1 for number in range(10)]
     square = [wave for wave in store.list_waves(run.run_id) if wave.task_name == "square"]
     assert [(str(wave.slots), wave.offset) for wave in square] == [("0-3", 0), ("0-3", 4), ("0-1", 8)]
+
+
+def test_an_array_that_was_made_for_another_limit_is_cut_into_smaller_ones(tmp_path, store, fake_slurm):
+    # The first submit of this process learns a limit that is changed before the array is submitted.
+    run = scenarios.survey().submit(tmp_path / "first", store=store, executor=SlurmExecutor(), size=1)
+    assert run.wait(60) is RunState.SUCCESS
+    fake_slurm.configure(max_array_size=4, nodes={})
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=10)
+    (measure,) = store.list_task_instance_records(run.run_id, "measure")
+    output = codec.dumps(list(range(10)))
+    store.apply([Report(measure.id, 1, TaskState.SUCCESS, 1, output=output, output_hash="x")])
+    dispatch(open_run(store, run.run_id), wait=True)
+    square = [wave for wave in store.list_waves(run.run_id, {WaveState.SUBMITTED}) if wave.task_name == "square"]
+    assert [(str(wave.slots), wave.offset) for wave in square] == [("0-3", 0), ("0-3", 4), ("0-1", 8)]
+    run.cancel()

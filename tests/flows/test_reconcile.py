@@ -155,3 +155,16 @@ def test_status_says_why_jobs_wait_and_asks_nobody_for_it(tmp_path, store, fake_
     assert (told["task_name"], told["count"], told["reason"]) == ("wait", 2, "Resources")
     assert len(fake_slurm.calls("squeue")) == asked
     (run.run_dir / "go").touch()
+
+
+def test_a_sentinel_that_somebody_cancelled_is_put_back(running, store, fake_slurm):
+    (wave,) = [wave for wave in store.list_waves(running.run_id) if wave.task_name == "wait"]
+    fake_slurm.run("scancel", wave.sentinel_job_id)
+    running.status(as_dict=True)
+    (again,) = [wave for wave in store.list_waves(running.run_id) if wave.task_name == "wait"]
+    assert again.sentinel_job_id != wave.sentinel_job_id
+    let_time_pass(running)
+    running.status(as_dict=True)
+    alive = [job.id for job in fake_slurm.jobs() if job.name.endswith("-sentinel") and not job.is_over]
+    assert alive == [again.sentinel_job_id]
+    assert store.get_run_record(running.run_id).status is RunState.RUNNING

@@ -44,6 +44,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "reach",
         "retry_options",
         "retrying",
+        "room",
         "scopes",
         "signature",
         "spec",
@@ -57,7 +58,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         *("closures", "copies", "sources"),
     ),
     # Engine.
-    3: ("asking", "dispatch", "elements", "launch", "packs", "reconcile", "reuse", "signals", "worker"),
+    3: ("asking", "dispatch", "elements", "launch", "packs", "reconcile", "reuse", "sentinels", "signals", "worker"),
     # Facade.
     4: (
         *("attention", "cleaning", "local_run", "logs", "run", "status", "upkeep_checks", "waiting", "watching"),
