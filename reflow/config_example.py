@@ -12,7 +12,7 @@ EXAMPLE = """\
 #mode = "auto"
 # The Python that runs the tasks; without it, the one that submits. [REFLOW_PYTHON]
 #python = "/path/to/environment/bin/python"
-# At most this many array slots of one run in the queue (read, and not obeyed yet). [REFLOW_MAX_SUBMIT_JOBS]
+# At most this many array slots of one run queued or running at the same time. [REFLOW_MAX_SUBMIT_JOBS]
 #max_submit_jobs = 1000
 # Slurm's commands, with arguments if they need some.
 # [REFLOW_SBATCH, REFLOW_SQUEUE, REFLOW_SACCT, REFLOW_SCANCEL, REFLOW_SCONTROL]

@@ -13,6 +13,7 @@ import pytest
 from reflow import RunState, SlurmExecutor, TaskState
 from reflow.run import Run
 from reflow.stores.sqlite import SqliteStore
+from reflow.testing import PrivateSlurm
 
 from ..flows import scenarios
 
@@ -186,3 +187,63 @@ def test_an_unknown_partition_fails_the_task_at_once_with_slurms_words(tmp_path,
     assert run.state is RunState.FAILED
     error = store.get_task_instance_record(run.run_id, "only", None).error_text
     assert "invalid partition" in error
+
+
+def test_a_controller_that_is_down_at_submit_and_comes_back_delays_the_run_only(tmp_path, store, monkeypatch):
+    with PrivateSlurm(nodes=2) as own:
+        for name, value in own.environment.items():
+            monkeypatch.setenv(name, value)
+        own.stop_controller()
+        run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+        assert run.state is RunState.RUNNING
+        own.start_controller()
+        assert run.wait(120) is RunState.SUCCESS
+        names = own.run("sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", "JobName").split()
+        waves = {wave.job_name for wave in store.list_waves(run.run_id)}
+        assert {name for name in names if names.count(name) > 1} <= {  # an array has a row for each element
+            wave.job_name for wave in store.list_waves(run.run_id) if wave.slots is not None
+        }
+        assert waves <= set(names)
+
+
+RETRIED = """
+import os, signal
+from typing import Annotated
+from reflow import Result, RunDir, Workflow
+
+wf = Workflow("retried")
+
+@wf.job(mem="100M")
+def numbers() -> list[int]:
+    return [0, 1, 2, 3]
+
+@wf.array_job(mem="100M", retries=1)
+def rest(number: Annotated[int, Result("numbers")], run_dir: RunDir) -> int:
+    first = run_dir / f"first-{number}"
+    if number in (1, 2) and not first.exists():
+        first.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+@wf.array_job(mem="100M")
+def more(number: Annotated[int, Result("rest")]) -> int:
+    return number + 1
+
+@wf.job(mem="100M")
+def total(values: Annotated[list[int], Result("more")]) -> int:
+    return sum(values)
+"""
+
+
+def test_killed_elements_are_tried_again_and_their_followers_follow_with_nobody_looking(tmp_path, store, executor):
+    (tmp_path / "retried.py").write_text(RETRIED)
+    workflow = scenarios.load_file(tmp_path / "retried.py").wf
+    run = workflow.submit(tmp_path / "run", store=store, executor=executor)
+    wait_for(lambda: store.get_run_record(run.run_id).status is not RunState.RUNNING, 150)
+    assert run.state is RunState.SUCCESS, run.status(as_dict=True, errors=True)
+    assert run.results("total") == 10
+    retried = [str(wave.slots) for wave in store.list_waves(run.run_id) if wave.task_name == "rest"]
+    assert retried == ["0-3", "1-2"]
+    (killed,) = store.list_attempts(store.get_task_instance_record(run.run_id, "rest", 1).id)
+    assert (killed.failure, killed.signal) == ("FAILED", 9)
+    sys.modules.pop("retried", None)
