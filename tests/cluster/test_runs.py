@@ -198,12 +198,44 @@ def test_a_controller_that_is_down_at_submit_and_comes_back_delays_the_run_only(
         assert run.state is RunState.RUNNING
         own.start_controller()
         assert run.wait(120) is RunState.SUCCESS
-        names = own.run("sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", "JobName").split()
         waves = {wave.job_name for wave in store.list_waves(run.run_id)}
-        assert {name for name in names if names.count(name) > 1} <= {  # an array has a row for each element
-            wave.job_name for wave in store.list_waves(run.run_id) if wave.slots is not None
-        }
-        assert waves <= set(names)
+
+        def jobs():
+            """The job numbers of each name, which the account learns some seconds late."""
+            rows = own.run("sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", "JobID,JobName").split()
+            found = {}
+            for job_id, name in (row.split("|") for row in rows):
+                found.setdefault(name, set()).add(job_id.partition("_")[0])
+            return found
+
+        wait_for(lambda: waves <= set(jobs()))
+        assert {name: len(ids) for name, ids in jobs().items() if name in waves} == dict.fromkeys(waves, 1)
+
+
+def test_an_element_that_no_other_node_can_take_gets_the_node_that_failed(tmp_path, store, executor, on_cluster):
+    from reflow import Workflow
+    from reflow.dispatch import dispatch, open_run
+    from reflow.stores.records import Failure, Report
+
+    workflow = Workflow("last")
+
+    @workflow.job(mem="100M", begin="now+3600")
+    def only() -> int:
+        return 1
+
+    run = workflow.submit(tmp_path, store=store, executor=executor)
+    (instance,) = store.list_task_instance_records(run.run_id, "only")
+    nodes = on_cluster.run("sinfo", "--noheader", "--Node", "--format=%N").split()
+    for attempt, node in enumerate(nodes[:4], 1):
+        lost = Report(instance.id, attempt, TaskState.FAILED, attempt, node=node, failure=Failure.NODE_FAIL)
+        assert store.apply([lost]) == 1
+        store.request_dispatch(run.run_id)
+        dispatch(open_run(store, run.run_id), wait=True)
+    (*_, last) = store.list_waves(run.run_id)
+    assert last.resources.exclude == tuple(sorted(nodes[:4]))
+    assert last.job_id is not None
+    assert run.state is RunState.RUNNING
+    run.cancel()
 
 
 RETRIED = """
