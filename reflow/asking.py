@@ -112,7 +112,8 @@ def _read(path: Path) -> Notes:
 
 
 def _write(path: Path, notes: Notes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # One name, because only one asks: what a killed process leaves behind is written over.
+    temporary = path.with_suffix(".new")
     doubts = {str(since): str(ids) for since, ids in notes.doubts.items() if ids}
     text = json.dumps({"doubts": doubts, "waiting": _grouped(notes.waiting)})
     # Notes that cannot be kept cost a question more.

@@ -57,7 +57,18 @@ class RunFolder:
     """The files of one run inside its run directory."""
 
     #: All that is reflow's own in it. What stands here is deleted with the run, and nothing else.
-    PARTS = ("scripts", "waves", "packs", "logs", "code", "dispatch.lock")
+    PARTS = (
+        "scripts",
+        "waves",
+        "packs",
+        "logs",
+        "code",
+        "dispatch.lock",
+        "asked.json",
+        "asked.lock",
+        "alarm",
+        "patience.lock",
+    )
 
     def __init__(self, run_dir: Path | str, run_id: str) -> None:
         self.run_dir = Path(run_dir)
