@@ -56,19 +56,12 @@ def safe_name(name: str) -> str:
 class RunFolder:
     """The files of one run inside its run directory."""
 
+    #: The folders in it, made with the run, and the files that come and go.
+    FOLDERS = ("scripts", "waves", "packs", "logs", "code")
+    FILES = ("dispatch.lock", "asked.json", "asked.new", "asked.lock", "alarm", "patience.lock")
+
     #: All that is reflow's own in it. What stands here is deleted with the run, and nothing else.
-    PARTS = (
-        "scripts",
-        "waves",
-        "packs",
-        "logs",
-        "code",
-        "dispatch.lock",
-        "asked.json",
-        "asked.lock",
-        "alarm",
-        "patience.lock",
-    )
+    PARTS = (*FOLDERS, *FILES)
 
     def __init__(self, run_dir: Path | str, run_id: str) -> None:
         self.run_dir = Path(run_dir)

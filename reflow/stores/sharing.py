@@ -67,9 +67,8 @@ def make_run_folder(folder: RunFolder, manifest: Path) -> None:
     """
     folder.path.mkdir(parents=True)
     folder.path.chmod(_PRIVATE_FOLDER)
-    for name in folder.PARTS:
-        if not name.endswith(".lock"):
-            (folder.path / name).mkdir(mode=_PRIVATE_FOLDER)
+    for name in folder.FOLDERS:
+        (folder.path / name).mkdir(mode=_PRIVATE_FOLDER)
     if is_shared(manifest.parent):
         with suppress(PermissionError):  # not a member of that group: then she reads them alone
             for path in (folder.path, folder.path / "logs"):
