@@ -399,12 +399,12 @@ class Workflow(Flow):
         folder = RunFolder(submission.run_dir, run_id)
         try:
             make_run_folder(folder, opened.path)
+            reference = code.find_reference(self, self._module_globals) or code.pickle_workflow(
+                self, self._module_globals, folder.code
+            )
+            reference = code.keep(task_code, reference, folder.code)
         except OSError as error:
             raise ReflowError(f"the run directory {submission.run_dir} cannot be written: {error.strerror}") from None
-        reference = code.find_reference(self, self._module_globals) or code.pickle_workflow(
-            self, self._module_globals, folder.code
-        )
-        reference = code.keep(task_code, reference, folder.code)
         provenance = record_provenance(Path(os.getcwd()) if self.file is None else self.file.parent)
         settings = replace(
             self._settings(submission, executor, local_process, reference.to_json()), provenance=provenance.to_json()
