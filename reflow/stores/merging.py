@@ -7,8 +7,10 @@ attempt is kept as a remark. ``started_at`` is the earliest start that any copy 
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -21,10 +23,16 @@ from .records import Report
 from .rows import chunks, marks, pack_hash, storable
 from .spool import Published, Spool, decode, encode
 
-# Entries and bytes of the spool that one transaction merges: enough to be quick, few enough to keep others waiting
-# for a moment only.
+# Entries and bytes of the spool that one transaction merges at most: few enough to fit in memory.
 _BATCH_ENTRIES = 5_000
 _BATCH_BYTES = 32_000_000
+
+#: Seconds that a merge keeps the lock while others may wait for it; half of them for reading, which takes a millisecond
+#: for each report on a slow network file system. Then it lets go, and goes on when its turn comes again.
+HOLD_SECONDS = 1.0
+
+# Longer than who waits for the lock sleeps between two looks, so that it gets in.
+_PAUSE_SECONDS = 0.03
 
 # The move of a report within its attempt, and of one that carries its instance into a later attempt. The conditions say
 # again what `_Row.takes` has found, so that it is SQL that lets nothing else through.
@@ -107,7 +115,10 @@ class Merger:
         self._spool = spool
 
     def merge(self, *, wait: bool) -> bool:
-        """Merge if the lock is free, or wait for it; return whether the spool was seen empty after that."""
+        """Merge if the lock is free, or wait for it; return whether the spool was seen empty after that.
+
+        Keeps the lock for about `HOLD_SECONDS` at a time, however much there is.
+        """
         if not self._database.may_write:
             return False
         unreadable: set[str] = set()
@@ -115,7 +126,11 @@ class Merger:
             with self._database.holding(wait=wait) as held:
                 if not held:
                     return False
-                self._merge_all(unreadable)
+                finished = self._merge_until(time.monotonic() + HOLD_SECONDS, unreadable)
+            if not finished:
+                wait = True  # whoever published meanwhile relies on us, and who has the lock now may not merge
+                time.sleep(_PAUSE_SECONDS)
+                continue
             # Who published between our last look and the release found the lock taken and went away.
             left = set(self._spool.names())
             if left <= unreadable:
@@ -123,27 +138,34 @@ class Merger:
 
     def merge_held(self) -> None:
         """Merge everything, under the lock that the caller holds."""
-        self._merge_all(set())
+        self._merge_until(math.inf, set())
 
-    def _merge_all(self, unreadable: set[str]) -> None:
+    def _merge_until(self, deadline: float, unreadable: set[str]) -> bool:
+        """Merge until nothing is left or the deadline is over; return whether nothing was left."""
         while True:
             names = [name for name in self._spool.names() if name not in unreadable]
             if not names:
-                return
-            batch: list[Published] = []
-            size = 0
-            for name in names:
-                published = self._spool.read(name)
-                if published is None:
-                    unreadable.add(name)  # gone or set aside by now, or a later look will do
-                    continue
-                batch.append(published)
-                size += published.size
-                if len(batch) == _BATCH_ENTRIES or size > _BATCH_BYTES:
-                    self._merge_batch(batch)
-                    batch, size = [], 0
-            if batch:
+                return True
+            waiting = iter(names)
+            while batch := self._read_batch(waiting, deadline - HOLD_SECONDS / 2, unreadable):
                 self._merge_batch(batch)
+                if time.monotonic() > deadline - HOLD_SECONDS / 2:
+                    return False
+
+    def _read_batch(self, names: Iterator[str], deadline: float, unreadable: set[str]) -> list[Published]:
+        """Read entries until they are enough for a transaction or the deadline is over, but one at least."""
+        batch: list[Published] = []
+        size = 0
+        for name in names:
+            published = self._spool.read(name)
+            if published is None:
+                unreadable.add(name)  # gone or set aside by now, or a later look will do
+                continue
+            batch.append(published)
+            size += published.size
+            if len(batch) == _BATCH_ENTRIES or size > _BATCH_BYTES or time.monotonic() > deadline:
+                break
+        return batch
 
     def _merge_batch(self, batch: Sequence[Published]) -> None:
         reports = [report for published in batch for report in published.reports]

@@ -277,44 +277,46 @@ def decode(payload: bytes) -> tuple[Report, ...]:
     return tuple(_from_json(record) for record in records)
 
 
-_FIELDS = fields(Report)
-_DEFAULTS = {field.name: field.default for field in _FIELDS if field.default is not MISSING}
+_DEFAULTS = {field.name: field.default for field in fields(Report) if field.default is not MISSING}
+_NAMES = tuple(field.name for field in fields(Report))
+
+_NUMBERS = frozenset({"instance", "attempt", "at", "pid", "restart", "exit_code", "signal", "started_at"})
+_TEXTS = frozenset({"node", "output", "output_hash", "identity", "error", "output_file"})
 
 
 def _to_json(report: Report) -> dict[str, Any]:
-    values = {field.name: getattr(report, field.name) for field in _FIELDS}
+    values = {name: getattr(report, name) for name in _NAMES}
     return {name: value for name, value in values.items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
 
 
 def _from_json(record: Any) -> Report:
     if not isinstance(record, dict):
         raise ValueError("a report is not an object")
-    values = {field.name: record[field.name] for field in _FIELDS if field.name in record}
+    values = {name: value for name, value in record.items() if name in _NAMES}
+    for name, value in values.items():
+        _validate(name, value)
+    state = TaskState(values.get("state"))
+    if state not in _REPORTABLE:
+        raise ValueError(f"a worker cannot report {state}")
+    values["state"] = state
     if values.get("failure") is not None:
         values["failure"] = Failure(values["failure"])
     try:
-        report = Report(**{**values, "state": TaskState(values.get("state"))})
+        report = Report(**values)
     except TypeError as error:
         raise ValueError(str(error)) from error
-    _validate(report)
+    if report.attempt < 1:
+        raise ValueError(f"attempts count from 1, not {report.attempt}")
     return report
 
 
-def _validate(report: Report) -> None:
-    if report.state not in _REPORTABLE:
-        raise ValueError(f"a worker cannot report {report.state}")
-    for name in ("instance", "attempt", "at", "pid", "restart", "exit_code", "signal", "started_at"):
-        number = getattr(report, name)
-        if number is None and _DEFAULTS.get(name, 0) is None:
-            continue
-        if type(number) is not int or abs(number) > _LARGEST:
-            raise ValueError(f"'{name}' is {number!r} instead of an integer")
-    if report.attempt < 1:
-        raise ValueError(f"attempts count from 1, not {report.attempt}")
-    for name in ("node", "output", "output_hash", "identity", "error", "output_file"):
-        text = getattr(report, name)
-        if not (isinstance(text, str) or (text is None and _DEFAULTS[name] is None)):
-            raise ValueError(f"'{name}' is {text!r} instead of text")
+def _validate(name: str, value: Any) -> None:
+    if value is None and name in _DEFAULTS and _DEFAULTS[name] is None:
+        return
+    if name in _NUMBERS and (type(value) is not int or abs(value) > _LARGEST):
+        raise ValueError(f"'{name}' is {value!r} instead of an integer")
+    if name in _TEXTS and not isinstance(value, str):
+        raise ValueError(f"'{name}' is {value!r} instead of text")
 
 
 def _may_hold_success(name: str, instance: int) -> bool:

@@ -263,6 +263,7 @@ class SqliteStore(SqliteRows):
 
     def _merge_and(self, change: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a change that overrules workers, after what they have published: a published result is never lost."""
+        self._merger.merge(wait=True)  # most of it in turns that others can get in between
         with self._database.holding():
             self._merger.merge_held()
             return self._database.transaction(change, *args, **kwargs)

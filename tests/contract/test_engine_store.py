@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from datetime import datetime, timezone
 
 import pytest
@@ -11,6 +12,7 @@ from reflow.errors import ManifestError, UnknownRunError, UnknownTaskError
 from reflow.indices import Indices
 from reflow.spec import Delivery, JobConfig, ResultInput, Step, Take, TaskPlan
 from reflow.states import RunState, TaskState
+from reflow.stores import merging
 from reflow.stores.records import (
     Failure,
     InFlight,
@@ -330,6 +332,22 @@ class TestMerging:
         assert states(store) == {"PENDING": "0"}
         assert store.merge(wait=True)
         assert states(store) == {"SUCCESS": "0"}
+
+    def test_who_waits_for_the_lock_gets_it_before_a_huge_spool_is_merged(self, store, monkeypatch):
+        monkeypatch.setattr(merging, "HOLD_SECONDS", 0.0)
+        ids = expand(store, 60)
+        for instance in ids:
+            store.publish([success(instance)])
+        merger = threading.Thread(target=store.merge)
+        merger.start()
+        with SqliteStore(store.path) as other:
+            while len(other.spool.names()) == len(ids):
+                pass
+            other.insert_run("another", "survey", "ann", {})
+            assert not other.spool.is_empty(), "it waited until everything was merged"
+        merger.join()
+        assert states(store) == {"SUCCESS": "0-59"}
+        assert store.spool.is_empty()
 
     def test_a_published_output_is_seen_before_and_after_it_is_merged(self, store):
         first, second = expand(store, 2)
