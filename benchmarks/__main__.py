@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from . import bench_chain, bench_contention, bench_local, bench_start, bench_status, bench_submit
+from . import bench_chain, bench_contention, bench_local, bench_million, bench_start, bench_status, bench_submit
 
 BENCHMARKS = {
     "start": bench_start.measure,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "submit": bench_submit.measure,
     "status": bench_status.measure,
     "contention": bench_contention.measure,
+    "million": bench_million.measure,
     "chain": bench_chain.measure,
 }
 
