@@ -21,7 +21,7 @@ from .records import Report
 _log = logging.getLogger("reflow")
 
 #: Longest output that a row holds, in characters. Up to 16 KB a report takes the manifest's lock as long as a small one
-#: does, at 64 KB half as long again, at 1 MB four times and at 10 MB fifty times as long (measured on a local disk).
+#: does, at 64 KB half as long again, at 1 MB three times, at 10 MB 45 times as long (one pass, busy disk).
 #: A file of its own costs the worker two more fsyncs, and every reader one more file to open.
 LONGEST_INLINE = 64 * 1024
 
