@@ -79,8 +79,8 @@ def at(draw, instance, attempt, state, **more):
     return Report(instance, attempt, state, draw(TIMES), pid=draw(st.integers(1, 3)), **more)
 
 
-def end_of(draw, instance, attempt):
-    state = draw(st.sampled_from(sorted(FINAL)))
+def end_of(draw, instance, attempt, state=None):
+    state = state or draw(st.sampled_from(sorted(FINAL)))
     success = state is TaskState.SUCCESS
     return at(
         draw,
@@ -208,4 +208,120 @@ def test_the_manifest_holds_the_very_table_of_moves():
                 changed = manifest.store.apply([Report(instance, 1, new, 1)])
                 assert (changed == 1) == (new in MOVES[old]), name
         assert manifest.store.get_run_record("run").status is RunState.RUNNING
+        manifest.store.close()
+
+
+# How much later than it could a report arrives; positions of an attempt are three apart.
+DELAYS = st.sampled_from([0, 0, 0.5, 1.5, 2.5, 4, 7, 100])
+
+
+@st.composite
+def lives(draw):
+    """For each element what happens to it in order: reports, and what a person or a dispatcher does in between.
+
+    Yields ``(position, delay, instance, event)``; an event is a report, "retry" or "release". A copy of an element
+    that Slurm has requeued reports its own start. What nobody waits for, a start or the second arrival of any report,
+    may come at any later time, also after the attempt is long over.
+    """
+    events = []
+    for instance in range(1, INSTANCES + 1):
+        position, attempt = 0.0, instance  # instance i has been retried i - 1 times before
+        ends = draw(st.lists(st.sampled_from(["retry", "release"]), max_size=3))
+        for end in [*ends, draw(st.sampled_from(["success", "failure", "runs on"]))]:
+            node = draw(NODES)
+            for restart in range(draw(st.integers(0, 2))):
+                start = at(draw, instance, attempt, TaskState.RUNNING, node=node, restart=restart)
+                events.append((position, draw(DELAYS), instance, start))
+            if end in ("retry", "failure", "success"):
+                state = TaskState.SUCCESS if end == "success" else TaskState.FAILED
+                last = end_of(draw, instance, attempt, state)
+                events.append((position + 1, 0, instance, last))
+                events += [(position + 1, draw(DELAYS), instance, last) for _ in range(draw(st.integers(0, 2)))]
+            if end in ("retry", "release"):
+                events.append((position + 2, 0, instance, end))
+                attempt += 1
+            if end == "release" and draw(st.booleans()):
+                # The copy that Slurm had given up was alive after all. Too late: its result is a remark.
+                events.append((position + 2.5, draw(DELAYS), instance, end_of(draw, instance, attempt - 1)))
+            position += 3
+    return events
+
+
+def lived(events, batches, *, published) -> tuple[list[tuple[object, ...]], list[object], set[Report]]:
+    """Play events ``(moment, instance, event)`` in order; return rows, ends of earlier attempts, and remarks."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Manifest(folder)
+        store = manifest.store
+        waiting: list[Report] = []
+        sizes = iter(batches)
+
+        def merge() -> None:
+            while waiting:
+                size = next(sizes, len(waiting))
+                batch, waiting[:] = waiting[:size], waiting[size:]
+                if published:
+                    # Several entries of the spool in one merge, as a packed job and single workers leave them.
+                    for piece in (batch[::2], batch[1::2]):
+                        store.publish(piece)
+                    assert store.merge()
+                else:
+                    store.apply(batch)
+
+        for _, instance, event in sorted(events, key=lambda event: event[0]):
+            if isinstance(event, Report):
+                waiting.append(event)
+                continue
+            merge()
+            chosen = Indices([instance - 1])
+            changed = store.retry("run", "count", chosen) if event == "retry" else store.release("run", "count", chosen)
+            assert changed == 1
+            store.update_task_submitted("run", "count", "100", indices=[instance - 1])
+        merge()
+        history = [
+            (instance, each.attempt, each.state, each.finished_at, each.failure)
+            for instance in manifest.ids
+            for each in store.list_attempts(instance)
+            # Others are of the manifest's making; what was released before its start was known says "submitted".
+            if each.attempt >= instance and each.state in FINAL
+        ]
+        remarks = {report for instance in manifest.ids for report in store.list_remarks(instance)}
+        rows = manifest.rows()
+        store.close()
+        return rows, history, remarks
+
+
+@given(lives(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_late_and_repeated_reports_change_nothing_whatever_was_retried_or_released_meanwhile(events, data):
+    expected = lived([(position, instance, event) for position, _, instance, event in events], [], published=False)
+    late = [(position + delay, instance, event) for position, delay, instance, event in events]
+    again = data.draw(st.lists(st.sampled_from([each for each in late if isinstance(each[2], Report)] or [None])))
+    late += [(moment + data.draw(DELAYS), instance, report) for moment, instance, report in filter(None, again)]
+    batches = data.draw(st.lists(st.integers(1, 5), max_size=30))
+    # Events of one moment come in any order.
+    assert lived(data.draw(st.permutations(late)), batches, published=data.draw(st.booleans())) == expected
+
+
+@given(anything(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_of_reports_that_contradict_each_other_none_is_lost_in_any_order_and_batching(reports, data):
+    """Which of two ends of one attempt counts is a matter of who was first; that both are known is not."""
+    again = data.draw(st.lists(st.sampled_from(reports), max_size=4))
+    shuffled = data.draw(st.permutations([*reports, *again]))
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Manifest(folder)
+        while shuffled:
+            size = data.draw(st.integers(1, 4))
+            for report in shuffled[:size]:
+                manifest.store.publish([report])
+            shuffled = shuffled[size:]
+            assert manifest.store.merge()
+        for record in manifest.store.list_task_instance_records("run", "count"):
+            mine = {report for report in reports if report.instance == record.id and report.state in FINAL}
+            ends = [(record.attempt, record.state, record.finished_at)]
+            ends += [(each.attempt, each.state, each.finished_at) for each in manifest.store.list_attempts(record.id)]
+            told = {(attempt, state, round(end.timestamp() * 1e6)) for attempt, state, end in ends if end is not None}
+            remarked = set(manifest.store.list_remarks(record.id))
+            assert {each for each in mine if (each.attempt, each.state, each.at) not in told} <= remarked
+            assert remarked <= mine
         manifest.store.close()
