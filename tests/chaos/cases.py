@@ -155,16 +155,10 @@ def _memory(scene: Scene) -> None:
 
 def _time(scene: Scene) -> None:
     if isinstance(scene.place, FakePlace):
-        scene.place.slurm.inject("TIMEOUT", name="work-*", slots=str(VICTIM), delay=0.5)
-        scene.submit(hold=True, width=WIDTH)
-        victim = scene.pid("work", VICTIM)
-        scene.until(lambda: not os.path.exists(f"/proc/{victim}"))
+        scene.place.slurm.strike("TIMEOUT", scene.job("work"), str(VICTIM))
     else:
-        scene.submit(hold=True, width=WIDTH)
-        victim = scene.pid("work", VICTIM)
         scene.place.run("scontrol", "update", f"JobId={scene.job('work')}_{VICTIM}", "EndTime=now")
-        scene.until(lambda: not os.path.exists(f"/proc/{victim}"))
-    scene.let_go()
+    _wait_for_the_end_of(scene, VICTIM)
 
 
 def _cancel_index(scene: Scene) -> None:
@@ -183,33 +177,25 @@ def _cancel_sentinel(scene: Scene) -> None:
 
 
 def _lose_node(scene: Scene) -> None:
-    """Let the victim's node go down, with everything on it."""
-    if isinstance(scene.place, RealPlace):
-        node = scene.instances()["work", VICTIM].node
-        scene.until(lambda: scene.instances()["work", VICTIM].node is not None or _merge_nothing())
-        node = scene.place.run("squeue", "--noheader", f"--job={scene.job('work')}_{VICTIM}", "--format=%N").strip()
-        scene.place.slurm.kill_node(node)
-        scene.place.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=chaos")
-        scene.place.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
-        scene.place.slurm.start_node(node)
+    """Let the victim's node go down with everything on it, and come back."""
+    assert isinstance(scene.place, RealPlace)
+    job = f"{scene.job('work')}_{VICTIM}"
+    node = scene.place.run("squeue", "--noheader", f"--job={job}", "--format=%N").strip()
+    scene.place.slurm.kill_node(node)
+    scene.place.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=chaos")
+    scene.place.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    scene.place.slurm.start_node(node)
 
 
-def _merge_nothing() -> bool:
-    return True
+def _ends_as(status: str, *, requeue: bool) -> Callable[[Scene], None]:
+    """Return a strike that brings an end upon the running victim on a fake Slurm."""
 
-
-def _fails_as(status: str, **how: object) -> Callable[[Scene], None]:
-    """Return a strike that brings an end upon the victim on a fake Slurm."""
-
-    def strike(scene: Scene) -> None:
+    def do(scene: Scene) -> None:
         assert isinstance(scene.place, FakePlace)
-        scene.place.slurm.inject(status, name="work-*", slots=str(VICTIM), delay=0.5, **how)
-        scene.submit(hold=True, width=WIDTH)
-        scene.pid("work", VICTIM)
-        scene.until(lambda: not os.path.exists(f"/proc/{scene.pid('work', VICTIM)}"))
-        scene.let_go()
+        scene.place.slurm.strike(status, scene.job("work"), str(VICTIM), requeue=requeue)
+        _wait_for_the_end_of(scene, VICTIM)
 
-    return strike
+    return _while_it_runs(do)
 
 
 def _requeue(scene: Scene) -> None:
@@ -220,11 +206,8 @@ def _requeue(scene: Scene) -> None:
 def _outlives(scene: Scene) -> None:
     """The node is cut off: Slurm starts the element again while the old one goes on."""
     assert isinstance(scene.place, FakePlace)
-    scene.place.slurm.inject("NODE_FAIL", name="work-*", slots=str(VICTIM), delay=0.5, requeue=True, outlives=True)
-    scene.submit(hold=True, width=WIDTH)
-    begun = [["work", str(VICTIM)]] * 2
-    scene.until(lambda: [line[:2] for line in scene.trace("begin") if line[1] == str(VICTIM)] == begun)
-    scene.let_go()
+    scene.place.slurm.strike("NODE_FAIL", scene.job("work"), str(VICTIM), requeue=True, outlives=True)
+    scene.until(lambda: [line[:2] for line in scene.trace("begin")].count(["work", str(VICTIM)]) == 2)
 
 
 def _restart_controller(scene: Scene) -> None:
@@ -290,7 +273,7 @@ CASES = [
     Case("SIGKILL of the worker", _while_it_runs(_kill_worker), FAILED, _victim("FAILED"), signal=9),
     Case("SIGKILL of its shell", _kill_shell, FAILED, _victim("FAILED"), signal=9),
     Case("OOM", _memory, FAILED, _victim("OUT_OF_MEMORY")),
-    Case("TIMEOUT", _time, FAILED, _victim("TIMEOUT"), seconds=180),
+    Case("TIMEOUT", _while_it_runs(_time), FAILED, _victim("TIMEOUT"), seconds=180),
     Case("scancel of one index", _while_it_runs(_cancel_index), FAILED, _victim("CANCELLED")),
     Case(
         "scancel of the array",
@@ -300,12 +283,12 @@ CASES = [
     ),
     Case("scancel of the sentinel", _while_it_runs(_cancel_sentinel), SUCCESS),
     Case("node lost", _while_it_runs(_lose_node), SUCCESS, places=("real",), seconds=240, completions=2),
-    Case("NODE_FAIL, Slurm requeues", _fails_as("NODE_FAIL", requeue=True), SUCCESS, places=("fake",)),
-    Case("NODE_FAIL, not requeued", _fails_as("NODE_FAIL", requeue=False), SUCCESS, places=("fake",)),
-    Case("NODE_FAIL, the worker lives on", _outlives, SUCCESS, places=("fake",), completions=2),
+    Case("NODE_FAIL, Slurm requeues", _ends_as("NODE_FAIL", requeue=True), SUCCESS, places=("fake",)),
+    Case("NODE_FAIL, not requeued", _ends_as("NODE_FAIL", requeue=False), SUCCESS, places=("fake",)),
+    Case("NODE_FAIL, the worker lives on", _while_it_runs(_outlives), SUCCESS, places=("fake",), completions=2),
     Case("requeue", _while_it_runs(_requeue), SUCCESS, seconds=240),
-    Case("preemption, Slurm requeues", _fails_as("PREEMPTED", requeue=True), SUCCESS, places=("fake",)),
-    Case("preemption, not requeued", _fails_as("PREEMPTED", requeue=False), SUCCESS, places=("fake",)),
+    Case("preemption, Slurm requeues", _ends_as("PREEMPTED", requeue=True), SUCCESS, places=("fake",)),
+    Case("preemption, not requeued", _ends_as("PREEMPTED", requeue=False), SUCCESS, places=("fake",)),
     Case("slurmctld restart", _while_it_runs(_restart_controller), SUCCESS, seconds=180),
     Case("sbatch error, three times", _sbatch("error", 3), SUCCESS),
     Case("sbatch hangs, not accepted", _sbatch("hang"), SUCCESS),

@@ -15,7 +15,7 @@ SHORT = {
     "SIGKILL of the worker",
     "SIGKILL of its shell",
     "NODE_FAIL, not requeued",
-    "scancel of one index",
+    "python exception",
     "sbatch accepted, reported as error",
     "manifest locked while all end",
 }

@@ -147,6 +147,22 @@ def test_following_goes_on_with_the_next_attempt(project, run):
     assert "attempt 2: SUCCESS" in err
 
 
+def test_following_goes_on_when_the_element_is_tried_again_by_itself(project, fake_slurm, monkeypatch):
+    monkeypatch.setenv("REFLOW_STORE_PATH", str(project.manifest))
+    project.write(TRIES.replace("@wf.array_job(", '@wf.array_job(retries=1, retry_on=["RuntimeError"], '))
+    run = project.workflow.submit(project.run_dir, store=project.manifest, executor=SlurmExecutor())
+    follower = Follower(run.run_id, "work[1]")
+    follower.wait_for("first: True")
+    (project.run_dir / "open").touch()
+    follower.wait_for("first: False")
+    (project.run_dir / "open").touch()
+    code, err = follower.end()
+    assert code == 0
+    assert "once is not enough" in follower.out
+    assert follower.out.endswith("number 1 ends\n")
+    assert "begins attempt 2" in err
+
+
 def test_ctrl_c_ends_the_following_and_leaves_the_run_alone(project, run, fake_slurm):
     follower = Follower(run.run_id, "work[1]")
     follower.wait_for("number 1 begins")

@@ -15,6 +15,7 @@ from typing import Any
 from ...executors.base import JobStatus
 from ...executors.commands import Completed, run
 from ...executors.localqueue import LocalQueue
+from ...indices import Indices
 from .commands import COMMANDS
 from .orders import CommandFailure, SlotFault
 from .site import Site, SiteSettings, read_settings, write_settings
@@ -212,6 +213,22 @@ class FakeSlurm:
         """
         fault = SlotFault(JobStatus(status).value, name, slots, restart, times, delay, requeue, outlives)
         Site(self.folder).orders.order_fault(fault)
+
+    def strike(
+        self,
+        status: JobStatus | str,
+        job_id: str,
+        slots: str | None = None,
+        *,
+        requeue: bool | None = None,
+        outlives: bool = False,
+    ) -> None:
+        """Bring an end upon slots of a job (None for all) that run now; the rest as in `inject`."""
+        history = self.queue.history(int(job_id))
+        if history is None:
+            raise ValueError(f"there is no job {job_id}")
+        fault = SlotFault(JobStatus(status).value, requeue=requeue, outlives=outlives)
+        self.queue.cancel(history.job.id, None if slots is None else Indices.parse(slots), fault.strike(history.job))
 
     def clear(self) -> None:
         """Take back failures and ends that have not happened yet."""
