@@ -42,6 +42,7 @@ def fake_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake
     isolate(tmp_path / "home", monkeypatch)
     monkeypatch.delenv("REFLOW_STORE_PATH")
     with FakeSlurm(tmp_path / "cluster") as slurm:
+        monkeypatch.setenv("PATH", slurm.environment["PATH"])
         yield FakePlace(slurm)
 
 
