@@ -34,6 +34,9 @@ from .waves import SlotRecord, WaveFile, WaveHeader
 
 _log = logging.getLogger("reflow")
 
+#: How often a sentinel begins when something kills it.
+SENTINEL_LIVES = 3
+
 #: Exit code of a worker whose element did not succeed. Not 0, so that what follows it does not start.
 FAILED = 1
 
@@ -179,12 +182,32 @@ def run_slots(
 
 def sentinel(manifest: str, run_id: str, wave_id: int) -> int:
     """Settle a wave whose jobs have ended and dispatch what comes next."""
+    code = _in_child()
+    if code is not None:
+        return code
     from .dispatch import watch_over
     from .stores.sqlite import SqliteStore
 
     with SqliteStore(manifest) as store:
         watch_over(store, run_id, wave_id)
     return 0
+
+
+def _in_child() -> int | None:
+    """Go on in a child process and return None there; in the parent return how the child ended.
+
+    A child that a signal ends is replaced: behind a sentinel whose wave has died stands nobody, and what killed the
+    workers (a full node, a person who tidies up) may strike the sentinel as well.
+    """
+    for _ in range(SENTINEL_LIVES):
+        child = os.fork()
+        if child == 0:
+            return None
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code >= 0:
+            return code
+        _log.warning("the sentinel was ended by signal %d and begins again", -code)
+    return FAILED
 
 
 def main(words: Sequence[str]) -> int:
