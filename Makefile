@@ -6,7 +6,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint bench stress setup slurm
+.PHONY: help demo test lint bench stress chaos setup slurm
 
 help:
 	@echo "make demo    run an example pipeline, on Slurm where a controller answers, else on this machine"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure and print the numbers of benchmarks/"
 	@echo "make stress  run the long form of tests/stress"
+	@echo "make chaos   run the fault campaign and 300 random runs under random faults, and print the tables"
 	@echo "make setup   create $(VENV) only"
 	@echo "make slurm   install Debian's Slurm packages, which tests/cluster needs"
 
@@ -37,6 +38,9 @@ bench: $(INSTALLED)
 stress: $(INSTALLED)
 	@test "$$(id -u)" -ne 0 || tools/install-native.sh || true
 	REFLOW_KILL_ROUNDS=$${REFLOW_KILL_ROUNDS:-300} $(PYTHON) -m pytest tests/stress $(PYTEST_ARGS)
+
+chaos: $(INSTALLED)
+	REFLOW_CHAOS=1 $(PYTHON) -m pytest tests/chaos $(PYTEST_ARGS)
 
 setup: $(INSTALLED)
 
