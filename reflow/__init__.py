@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .executors.local import LocalExecutor
     from .executors.slurm import SlurmExecutor
     from .flow import Flow, TaskSpec
-    from .params import Param, Result, RunDir
+    from .params import Checkpoint, Param, Result, RunDir
     from .run import Run
     from .spec import JobConfig
     from .states import RunState, TaskState
@@ -35,6 +35,7 @@ _HOMES = {
     "SlurmExecutor": "executors.slurm",
     "Flow": "flow",
     "TaskSpec": "flow",
+    "Checkpoint": "params",
     "Param": "params",
     "Result": "params",
     "RunDir": "params",
@@ -46,6 +47,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Checkpoint",
     "Config",
     "Executor",
     "Flow",

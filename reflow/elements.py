@@ -21,10 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import clock, codec, identity, inputs
+from . import checkpoints, clock, codec, identity, inputs
 from .amounts import parse_time_limit
 from .code import CodeReference, load_tasks
 from .errors import CodecError, InterruptReason, ManifestError, ReflowError, TaskInterrupted
+from .params import Checkpoint
 from .paths import RunFolder
 from .signals import Interruption
 from .states import TaskState
@@ -187,6 +188,9 @@ class ElementRunner:
             ended = self._attempt(record, replace(started, started_at=started.at))
             if ended.state is not TaskState.RUNNING:
                 self._publisher.add(ended)
+            if ended.state is TaskState.SUCCESS and self._wave.header.plan.checkpoint_parameters:
+                self._publisher.flush()  # the work is needed until the result is safe
+                checkpoints.remove(self._folder.checkpoint(record.instance))
         return ended
 
     def _attempt(self, record: SlotRecord, started: Report) -> Report:
@@ -210,8 +214,9 @@ class ElementRunner:
             return replace(started, state=TaskState.PENDING, attempt=record.attempt + 1, at=clock.now())
         except TaskInterrupted as error:
             failed = self._failed(started, _INTERRUPTIONS[error.reason], error)
-            is_settled = error.reason is not InterruptReason.UNKNOWN or not self._interruption.received
-            return failed if is_settled else replace(started, state=TaskState.RUNNING)
+            if error.reason is InterruptReason.UNKNOWN and self._interruption.received:
+                return replace(started, state=TaskState.RUNNING)
+            return or_going_on(failed, self._folder)
         except CodecError as error:
             return self._failed(started, Failure.WORKER, error, words=f"task '{self._name}': {error}")
         except ReflowError as error:
@@ -241,7 +246,13 @@ class ElementRunner:
                 )
             text, hashes[parameter] = found
             arguments[parameter] = self._decode(parameter, json.loads(text))
+        for parameter in self._wave.header.plan.checkpoint_parameters:
+            arguments[parameter] = self._saved_work(record)
         return arguments, hashes
+
+    def _saved_work(self, record: SlotRecord) -> Checkpoint:
+        path = self._folder.checkpoint(record.instance)
+        return checkpoints.SavedWork(path, record.attempt, resume=self._wave.header.plan.config.resume)
 
     def _shared_arguments(self) -> dict[str, Any]:
         header = self._wave.header
@@ -290,6 +301,13 @@ class ElementRunner:
         path = self._folder.element_log(self._name, record.index, record.attempt)
         with redirected(path) if self._own_logs else nullcontext():
             yield
+
+
+def or_going_on(failed: Report, folder: RunFolder) -> Report:
+    """Return the report of a failure, or that the element goes on from what it has saved, at its next attempt."""
+    if not checkpoints.goes_on(folder.checkpoint(failed.instance), failed.attempt, failed.failure):
+        return failed
+    return replace(failed, state=TaskState.PENDING, attempt=failed.attempt + 1)
 
 
 @contextmanager

@@ -67,6 +67,8 @@ class Flow:
         array_parallelism: int | None = None,
         pack: int = 1,
         element_time: str | None = None,
+        signal_before: int | None = None,
+        resume: bool = False,
         cpus: int = 1,
         time: str = "00:30:00",
         mem: str = "4G",
@@ -94,6 +96,9 @@ class Flow:
         gets, as Slurm writes them. With ``pack=100``, a hundred elements share one slot of the array, one after the
         other in one process, for elements that take less time than a job takes to start: then `time` is the wall time
         of all hundred, `array_parallelism` counts slots, and `element_time` limits one element.
+        With `signal_before`, the function is interrupted by `TaskInterrupted` that many seconds before `time` is over
+        (Slurm: up to a minute earlier still). With `resume` and a parameter of type `Checkpoint`, what is interrupted
+        so, or preempted, goes on by itself in another job, as long as it has saved something new.
 
         `after` names tasks that must be complete first. `version` is part of what decides
         whether a result is used again; `cache=False` never uses one again, and `verify` may reject one. With
@@ -121,6 +126,8 @@ class Flow:
                 array_parallelism=array_parallelism,
                 pack=pack,
                 element_time=element_time,
+                signal_before=signal_before,
+                resume=resume,
                 cpus=cpus,
                 time=time,
                 mem=mem,

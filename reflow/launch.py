@@ -295,6 +295,7 @@ def job_of(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, after_jobs: Sequenc
         after=tuple(Dependency(After.OK if wave.slots is None else After.CORRESPONDING, each) for each in after_jobs),
         setup=config.setup,
         environment=config.environment,
+        signal_before=config.signal_before,
         template=config.template,
         title=f"wave {wave.id} of task '{plan.name}' of run {run.run_id}",
     )

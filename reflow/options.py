@@ -13,13 +13,15 @@ from .suggest import did_you_mean
 
 _TIME = re.compile(r"(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})", re.ASCII)
 _MEMORY = re.compile(r"\d+[KMGT]?", re.ASCII | re.IGNORECASE)
+# Slurm takes no more seconds than this.
+_LONGEST_WARNING = 65_535
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 _OWN = (
     *("name", "array", "array_parallelism", "cpus", "time", "mem", "after", "submit_options", "version", "cache"),
     *("verify", "allow_partial", "setup", "environment", "template"),
     *("retries", "retry_on", "mem_factor", "mem_max", "time_factor", "time_max"),
-    *("pack", "element_time"),
+    *("pack", "element_time", "signal_before", "resume"),
 )
 # Other words for the same things, too unlike ours for a spelling check.
 _SYNONYMS = {
@@ -43,6 +45,7 @@ _DECIDED_ELSEWHERE = {
     "parsable": "reflow sets it",
     "wrap": "reflow writes the script",
     "kill-on-invalid-dep": "reflow sets it",
+    "signal": "signal_before=SECONDS says it",
 }
 # The long options of sbatch, which are never taken for a misspelt keyword of ours.
 _SBATCH_OPTIONS = frozenset(
@@ -92,6 +95,8 @@ def job_config(
     array_parallelism: int | None,
     pack: int,
     element_time: str | None,
+    signal_before: int | None,
+    resume: bool,
     cpus: int,
     time: str,
     mem: str,
@@ -116,7 +121,7 @@ def job_config(
         if not holds:
             raise kind(f"Task '{task}': {sentence}")
 
-    for keyword, switch in (("array", array), ("cache", cache), ("allow_partial", allow_partial)):
+    for keyword, switch in (("array", array), ("cache", cache), ("allow_partial", allow_partial), ("resume", resume)):
         require(isinstance(switch, bool), TypeError, f"{keyword}={switch!r} must be True or False.")
     for keyword, count in (("cpus", cpus), ("array_parallelism", array_parallelism), ("pack", pack)):
         if count is not None or keyword != "array_parallelism":
@@ -140,6 +145,14 @@ def job_config(
         ValueError,
         f'time={time!r} is not a time limit: write "HH:MM:SS", such as "00:30:00", or "D-HH:MM:SS".',
     )
+    if signal_before is not None:
+        require(_is_int(signal_before), TypeError, f"signal_before={signal_before!r} must be a number of seconds.")
+        limit = parse_time_limit(time)
+        require(
+            0 < signal_before <= _LONGEST_WARNING and (limit is None or signal_before < limit),
+            ValueError,
+            f"signal_before={signal_before!r} must be seconds before the end of time={time!r}, at least 1.",
+        )
     require(isinstance(mem, str), TypeError, f'mem={mem!r} must be a string, such as "4G".')
     require(
         _MEMORY.fullmatch(mem) is not None,
@@ -175,6 +188,8 @@ def job_config(
         array_parallelism=array_parallelism,
         pack=pack,
         element_time=element_time,
+        signal_before=signal_before,
+        resume=resume,
         cpus=cpus,
         time=time,
         mem=mem,

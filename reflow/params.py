@@ -1,7 +1,8 @@
-"""What a task's author writes inside ``Annotated[...]``: `Param`, `Result` and `RunDir`."""
+"""What a task's author writes inside ``Annotated[...]``: `Param`, `Result` and `RunDir`; and `Checkpoint`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -119,6 +120,27 @@ class RunDirMark:
 
 #: The type of a parameter that receives the run directory as a `pathlib.Path`. To a type checker it is ``Path``.
 RunDir: TypeAlias = Annotated[Path, RunDirMark()]
+
+
+class Checkpoint(ABC):
+    """The type of a parameter with which an element saves its work: the next attempt finds it, until one succeeds.
+
+    A task with ``resume=True`` that is preempted or runs into its time limit goes on by itself, as long as each attempt
+    has saved something new.
+    """
+
+    @abstractmethod
+    def load(self, default: Any = None) -> Any:
+        """Return the value that was saved last, by this attempt or an earlier one; `default` when there is none."""
+
+    @abstractmethod
+    def save(self, value: Any) -> None:
+        """Keep a value in place of the last one, at once and safely. It must be one that a task could return."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """A folder of the element's own for larger files, kept and deleted with the value."""
 
 
 def describe_value(value: object) -> str:

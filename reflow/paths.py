@@ -5,6 +5,7 @@
     <run_dir>/reflow/<run_id>/
         scripts/<wave>-<task>.sh        what was submitted
         waves/<wave>.wave               what the workers of one wave read (see `reflow.waves`)
+        checkpoints/<thousand>/<id>/    what an instance has saved until it succeeds, by its id in the manifest
         packs/<wave>/<slot>             which element of a pack began last (see `reflow.packs`)
         logs/<task>/<thousand>/<index>.<attempt>.log
         logs/<task>/wave-<wave>.log     the scheduler's own words, and what failed before Python began
@@ -109,6 +110,10 @@ class RunFolder:
     def wave(self, wave: int) -> Path:
         """The wave file of one wave."""
         return self.path / "waves" / f"{wave:04d}.wave"
+
+    def checkpoint(self, instance: int) -> Path:
+        """The folder in which an instance saves its work."""
+        return self.path / "checkpoints" / str(instance // LOGS_PER_FOLDER) / str(instance)
 
     def begun(self, wave: int, slot: int) -> Path:
         """The file in which the worker of a pack says which element it begins."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from . import clock, pacing
 from .asking import Notes, turn
+from .elements import or_going_on
 from .executors.base import JobStatus, SlotKey, SlotStatus
 from .indices import Indices
 from .launch import ActiveRun
@@ -133,7 +134,10 @@ def _verdicts(run: ActiveRun, suspects: Sequence[Suspect]) -> list[Report]:
     spared: set[InFlight] = set()
     for (wave, slot), silent in packs.items():
         spared |= set(silent).difference(struck_down(silent, last_begun(run.folder.begun(wave, slot))))
-    return [_back_to_waiting(each) if each in spared else _verdict(each, status) for each, status in suspects]
+    return [
+        _back_to_waiting(each) if each in spared else or_going_on(_verdict(each, status), run.folder)
+        for each, status in suspects
+    ]
 
 
 def _takes_all(status: SlotStatus | None) -> bool:

@@ -30,6 +30,9 @@ ABNORMAL = frozenset(
     {Failure.OUT_OF_MEMORY, Failure.TIMEOUT, Failure.FAILED, Failure.EXIT, Failure.INTERRUPTED, Failure.LOST}
 )
 
+#: After what a task with ``resume=True`` goes on without using up a retry, while each attempt saves something new.
+RESUMABLE = frozenset({Failure.TIMEOUT, Failure.PREEMPTED})
+
 #: What ``retry_on=`` may name.
 RETRYABLE = ABNORMAL | {Failure.EXCEPTION, Failure.WORKER}
 

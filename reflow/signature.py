@@ -12,7 +12,7 @@ from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 from .annotations import describe_type, fits, plain_type
-from .params import MISSING, Missing, Param, Result, RunDir, RunDirMark
+from .params import MISSING, Checkpoint, Missing, Param, Result, RunDir, RunDirMark
 
 _STARS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
@@ -26,6 +26,8 @@ class ParameterKind(str, Enum):
     RESULT = "result"
     #: The run directory.
     RUN_DIR = "run_dir"
+    #: What the element has saved so far.
+    CHECKPOINT = "checkpoint"
 
     __str__ = str.__str__
 
@@ -174,6 +176,10 @@ def _parameter(name: str, annotation: Any, default: Any, place: str, renames: Ma
             f"`{name}: Annotated[{describe_type(annotation)}, {_mark_name(default)}]`."
         )
     mark = _mark(annotation, place)
+    if plain_type(annotation) is Checkpoint:
+        if mark is not None:
+            raise TypeError(f"{place} receives what the element has saved: write `{name}: Checkpoint`.")
+        return Parameter(name, Checkpoint, ParameterKind.CHECKPOINT, default)
     if isinstance(mark, Result):
         kind = ParameterKind.RESULT
         return Parameter(name, plain_type(annotation), kind, default, result=mark.renamed(renames))

@@ -22,6 +22,10 @@ class JobConfig:
     pack: int = 1
     #: Longest time of one element of a pack, as `time` is written; None for no limit but the job's.
     element_time: str | None = None
+    #: Seconds before the end of `time` at which the function is interrupted (`TaskInterrupted`); None for no warning.
+    signal_before: int | None = None
+    #: An element that runs into its time limit or is preempted goes on by itself from what it has saved.
+    resume: bool = False
     cpus: int = 1
     #: Wall time as Slurm writes it: ``MM``, ``MM:SS``, ``HH:MM:SS``, ``D-HH``, ``D-HH:MM`` or ``D-HH:MM:SS``.
     time: str = "00:30:00"
@@ -121,6 +125,8 @@ class TaskPlan:
     results: tuple[ResultInput, ...] = ()
     #: Parameters that receive the run directory.
     run_dir_parameters: tuple[str, ...] = ()
+    #: Parameters that receive the element's `Checkpoint`.
+    checkpoint_parameters: tuple[str, ...] = ()
     #: Tasks that must be complete first and give no data.
     after: tuple[str, ...] = ()
     #: Fingerprint of the code; '' when it cannot be known, which switches the cache off.
@@ -164,6 +170,7 @@ class TaskPlan:
                 for each in plan["results"]
             ),
             run_dir_parameters=tuple(plan["run_dir_parameters"]),
+            checkpoint_parameters=tuple(plan.get("checkpoint_parameters", ())),
             after=tuple(plan["after"]),
             code=plan["code"],
             arguments=dict(plan["arguments"]),

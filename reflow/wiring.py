@@ -83,6 +83,12 @@ def _plan(task: TaskSpec, tasks: Mapping[str, TaskSpec], code: str) -> TaskPlan:
     results = tuple(_result_input(task, each, each.result, tasks) for each in parameters if each.result is not None)
     if task.config.array:
         _check_width(task, results)
+    checkpoints = tuple(each.name for each in parameters if each.kind is ParameterKind.CHECKPOINT)
+    if task.config.resume and not checkpoints:
+        raise ValueError(
+            f"Task '{task.name}' has resume=True and nothing to go on from: give it a parameter such as "
+            "`saved: Checkpoint`, and save its work with it."
+        )
     return TaskPlan(
         name=task.name,
         config=task.config,
@@ -93,6 +99,7 @@ def _plan(task: TaskSpec, tasks: Mapping[str, TaskSpec], code: str) -> TaskPlan:
         ),
         results=results,
         run_dir_parameters=tuple(each.name for each in parameters if each.kind is ParameterKind.RUN_DIR),
+        checkpoint_parameters=checkpoints,
         after=task.after,
         code=code,
     )

@@ -16,6 +16,7 @@ from .errors import CodecError, ConfigError, PipelineError, ReflowError
 from .flow import Flow
 from .parameters import bind_parameters, run_parameters, task_arguments
 from .paths import RunFolder, safe_name
+from .signature import ParameterKind
 from .spec import RunSettings, TaskPlan
 from .states import RunState
 from .suggest import did_you_mean
@@ -262,7 +263,11 @@ class Workflow(Flow):
         plans = self._plans()
         run_parameters(list(self.tasks.values()))
         for task in self.tasks.values():
-            places = [(f"parameter '{each.name}'", each.annotation) for each in task.signature.parameters.values()]
+            places = [
+                (f"parameter '{each.name}'", each.annotation)
+                for each in task.signature.parameters.values()
+                if each.kind is not ParameterKind.CHECKPOINT
+            ]
             for place, annotation in [*places, ("its result", task.signature.returns)]:
                 try:
                     codec.check(annotation)

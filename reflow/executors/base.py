@@ -73,6 +73,8 @@ class Job:
     #: Shell lines before the command; a failing one ends the job.
     setup: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: Seconds before the time limit at which the command gets SIGUSR1; None for no warning.
+    signal_before: int | None = None
     #: Template file name to use instead of the executor's own.
     template: str | None = None
     #: Seconds from its submit before which the job does not start; a scheduler that cannot wait starts it at once.

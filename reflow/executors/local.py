@@ -132,6 +132,7 @@ class LocalExecutor(Executor):
             throttle=job.throttle,
             conditions=tuple(Condition(_CONDITIONS[each.kind], self._number(each.job_id)) for each in job.after),
             time_limit=time_limit,
+            warn_before=job.signal_before,
             cpus=job.resources.cpus,
         )
         return f"{self._queue.submit(queued, script.read_bytes(), clean_environment(os.environ))}@{self._machine}"

@@ -34,6 +34,7 @@ _OWN_OPTIONS = {
     "open-mode": "logs are always appended to",
     "output": "every element has a log in the run's folder",
     "parsable": "reflow reads the job id itself",
+    "signal": "write signal_before=SECONDS on the task",
     "test-only": "use --dry-run",
     "wait": "use Run.wait()",
     "wrap": "the job's command is reflow's worker",
@@ -74,6 +75,8 @@ def directives(job: Job, defaults: Mapping[str, OptionValue], export: str) -> li
         options["begin"] = f"now+{job.begin_in}"
     options["export"] = export
     options.update(_resource_options(job.resources, defaults))
+    if job.signal_before is not None:
+        options["signal"] = f"B:USR1@{job.signal_before}"
     if not options.get("requeue") and "no-requeue" not in options:
         # Slurm would start a lost slot again under the same attempt, perhaps beside a copy that a lost node still
         # runs (seen for 17 s in 22.05). A retry is a new attempt, elsewhere, and counted.

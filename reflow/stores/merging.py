@@ -209,7 +209,7 @@ def apply(connection: sqlite3.Connection, reports: Iterable[Report]) -> Merged:
         "INSERT OR IGNORE INTO remarks (instance, report) VALUES (?, ?)",
         [(report.instance, encode([report]).decode("ascii")) for report in batch.late],
     )
-    task_table.request_dispatch(connection, batch.ended, batch.failed)
+    task_table.request_dispatch(connection, batch.ended, batch.failed, batch.resumed)
     return Merged(batch.changed, frozenset(batch.unknown), tuple(batch.late))
 
 
@@ -220,9 +220,10 @@ class _Batch:
         self.changed = 0
         self.unknown: set[int] = set()
         self.late: list[Report] = []
-        #: Tasks of which instances ended, and of which some failed.
+        #: Tasks of which instances ended, of which some failed, and of which some go on from what they have saved.
         self.ended: set[int] = set()
         self.failed: set[int] = set()
+        self.resumed: set[int] = set()
         self._connection = connection
         self._tally = tally
         self._nodes = _Nodes(connection)
@@ -283,6 +284,8 @@ class _Batch:
             self.ended.add(row.task)
         if report.state in (TaskState.FAILED, TaskState.CANCELLED):
             self.failed.add(row.task)
+        if report.state is TaskState.PENDING and report.failure is not None:
+            self.resumed.add(row.task)
 
     def _note_overtaken(self, change: _Change) -> None:
         """Keep what a report says that moved nothing: an earlier start, or a second end."""

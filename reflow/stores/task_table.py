@@ -196,12 +196,14 @@ def fail(connection: sqlite3.Connection, run_id: str, task_name: str, error_text
     request_dispatch(connection, [key], [key])
 
 
-def request_dispatch(connection: sqlite3.Connection, ended: Iterable[int], failed: Iterable[int]) -> None:
-    """Note that runs have to be looked at, of whose tasks some instances ended, and of these some failed.
+def request_dispatch(
+    connection: sqlite3.Connection, ended: Iterable[int], failed: Iterable[int], resumed: Iterable[int] = ()
+) -> None:
+    """Note that runs have to be looked at, of whose tasks some instances ended, of these some failed, some go on.
 
     That is so when a task has nothing in flight any more, when so few instances of the run are that there is room for
-    what was held back, at a failure that other arrays follow element by element
-    (their elements have to go back to waiting), and when failures may be tried again, at the pace of `pacing`.
+    what was held back, at a failure that other arrays follow element by element (their elements have to go back to
+    waiting), and when failures may be tried again or work goes on, at the pace of `pacing`.
     """
     ended, failed = list(ended), list(failed)
     mark = (
@@ -224,6 +226,7 @@ def request_dispatch(connection: sqlite3.Connection, ended: Iterable[int], faile
         [(task,) for task in ended],
     )
     due = [(task,) for task in ended if _may_try_again(connection, task)]
+    due += [(task,) for task in resumed if _is_due(connection, task)]
     connection.executemany(mark.format(condition="1"), due)
 
 
@@ -245,11 +248,14 @@ _HAS_ROOM = f"""
 
 
 def _may_try_again(connection: sqlite3.Connection, task: int) -> bool:
-    retries, began = connection.execute(
-        "SELECT t.retries, r.created_at FROM tasks t JOIN runs r ON r.id = t.run WHERE t.id = ?", (task,)
+    (retries,) = connection.execute("SELECT retries FROM tasks WHERE id = ?", (task,)).fetchone()
+    return bool(retries) and bool(count(connection, task, (TaskState.FAILED,))) and _is_due(connection, task)
+
+
+def _is_due(connection: sqlite3.Connection, task: int) -> bool:
+    (began,) = connection.execute(
+        "SELECT r.created_at FROM tasks t JOIN runs r ON r.id = t.run WHERE t.id = ?", (task,)
     ).fetchone()
-    if not retries or not count(connection, task, (TaskState.FAILED,)):
-        return False
     waves, last = connection.execute("SELECT count(*), max(created_at) FROM waves WHERE task = ?", (task,)).fetchone()
     now = clock.now()
     return last is not None and pacing.retry_is_due(waves, (now - began) / 1e6, (now - last) / 1e6)

@@ -58,7 +58,10 @@ LAYERS: dict[int, tuple[str, ...]] = {
         *("closures", "copies", "sources"),
     ),
     # Engine.
-    3: ("asking", "dispatch", "elements", "launch", "packs", "reconcile", "reuse", "sentinels", "signals", "worker"),
+    3: (
+        *("asking", "checkpoints", "dispatch", "elements", "launch", "packs", "reconcile", "reuse", "sentinels"),
+        *("signals", "worker"),
+    ),
     # Facade.
     4: (
         *("attention", "cleaning", "local_run", "logs", "run", "status", "upkeep_checks", "waiting", "watching"),

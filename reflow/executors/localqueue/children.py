@@ -68,6 +68,10 @@ class Child:
         processes.tell(self.pid, signal.SIGCONT)
         processes.tell(self.pid, signal.SIGTERM)
 
+    def warn(self) -> None:
+        """Send SIGUSR1 to the script's own process."""
+        processes.tell(self.pid, signal.SIGUSR1)
+
     def kill(self) -> None:
         """Send SIGKILL to everything that the script started."""
         processes.tell_group(self.pid, signal.SIGKILL)
@@ -116,6 +120,10 @@ def slot_variables(job: QueuedJob, slot: int, attempt: Try) -> dict[str, str]:
         "SLURM_JOB_NUM_NODES": "1",
         "SLURM_NTASKS": "1",
     }
+    began = attempt.began // 1_000_000
+    variables["SLURM_JOB_START_TIME"] = str(began)
+    if job.time_limit is not None:
+        variables["SLURM_JOB_END_TIME"] = str(began + job.time_limit)
     if attempt.restart:
         variables["SLURM_RESTART_COUNT"] = str(attempt.restart)
     if job.slots is not None:

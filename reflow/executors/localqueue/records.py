@@ -74,6 +74,8 @@ class QueuedJob:
     kill_on_invalid_dependency: bool = True
     #: Seconds; None for no limit.
     time_limit: int | None = None
+    #: Seconds before that at which the process gets SIGUSR1; None for no warning.
+    warn_before: int | None = None
     #: CPUs of one slot.
     cpus: int = 1
     #: Whether a slot that lost its node or was preempted starts again by itself.

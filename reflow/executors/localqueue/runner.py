@@ -55,6 +55,8 @@ class _Running:
     fate: Strike | None = None
     fate_at: float | None = None
     kill_at: float | None = None
+    #: Whether the process knows that its time limit is near.
+    is_warned: bool = False
 
 
 class Runner:
@@ -238,6 +240,10 @@ class Runner:
         """End the processes of slots that were cancelled or struck or ran out of time."""
         moment = time.time()
         for running in self._running:
+            warning = self._warning(running)
+            if warning is not None and moment >= warning:
+                running.child.warn()
+                running.is_warned = True
             due = self._due_strike(running, moment)
             if due is not None:
                 running.strike = due
@@ -267,6 +273,11 @@ class Runner:
         limit = running.file.history.time_limit
         return None if limit is None else running.file.history.running[running.slot].began / 1e6 + limit
 
+    def _warning(self, running: _Running) -> float | None:
+        """Return when the process is to be told that its time limit is near; None when it has been, or never is."""
+        deadline, before = self._deadline(running), running.file.history.job.warn_before
+        return None if running.is_warned or deadline is None or before is None else deadline - before
+
     def _is_idle(self, places: Sequence[Place]) -> bool:
         """Whether nothing runs and nothing could start, for as long as the runner lingers."""
         if places or self._running:
@@ -293,7 +304,8 @@ class Runner:
                 times.append(moment + _ADOPTED_POLL)
             if running.strike is None:
                 struck = running.slot in running.file.history.struck
-                times += [when for when in (running.fate_at, self._deadline(running)) if when is not None]
+                coming = (running.fate_at, self._deadline(running), self._warning(running))
+                times += [when for when in coming if when is not None]
                 times += [moment] if struck else []
             elif running.strike.outlives:
                 times.append(moment)

@@ -131,6 +131,7 @@ def _job(site: Site, options: Mapping[str, str], arguments: tuple[str, ...], def
         any_condition=any_condition and len(known) == len(conditions),
         kill_on_invalid_dependency=options.get("kill-on-invalid-dep", "no") == "yes",
         time_limit=time_limit,
+        warn_before=_warning(options.get("signal", "")),
         cpus=_number(options, "cpus-per-task") * _number(options, "ntasks"),
         requeue="no-requeue" not in options,
         held="hold" in options,
@@ -143,6 +144,12 @@ def _job(site: Site, options: Mapping[str, str], arguments: tuple[str, ...], def
             "dependency": options.get("dependency", ""),
         },
     )
+
+
+def _warning(option: str) -> int | None:
+    """Return the seconds of ``B:USR1@SECONDS``; every other signal is left out."""
+    words, _, seconds = option.partition("@")
+    return int(seconds) if words.upper() in ("B:USR1", "B:SIGUSR1", "B:10") and seconds.isdecimal() else None
 
 
 def _number(options: Mapping[str, str], name: str) -> int:
