@@ -65,8 +65,8 @@ class Interruption:
             signal.signal(signal.SIGALRM, before)
 
     def _end_comes(self, _number: int, _frame: FrameType | None) -> None:
-        # Slurm ends a job up to 30 s after its limit and never before; what comes earlier has another reason, which
-        # only the scheduler's account tells.
+        # Slurm ends a job up to 30 s after its limit and never before. What comes earlier has another reason, which
+        # only the scheduler's account tells; and 22.05 does not tell a job when it will end.
         is_late = self._end is not None and time.time() >= self._end
         self._receive(InterruptReason.TIMEOUT if is_late else InterruptReason.UNKNOWN)
 

@@ -67,10 +67,10 @@ def test_the_sentinel_dispatches_where_compute_nodes_may_not(tmp_path, store, fa
     workflow = Workflow("quiet", config=Config(dispatch=DispatchConfig(mode="job")))
 
     @workflow.job()
-    def first() -> int:
-        return 1
+    def first() -> list[int]:
+        return [1]
 
-    @workflow.job()
+    @workflow.array_job()
     def second(number: Annotated[int, Result("first")]) -> int:
         return number + 1
 
@@ -78,7 +78,7 @@ def test_the_sentinel_dispatches_where_compute_nodes_may_not(tmp_path, store, fa
     fake_slurm.wait_idle()
     assert [job.name for job in fake_slurm.jobs() if job.name.endswith("-sentinel")]
     assert run.wait(60) is RunState.SUCCESS
-    assert run.results("second") == 2
+    assert run.results("second") == [2]
     assert WaveFile(run.run_dir / "reflow" / run.run_id / "waves" / "0001.wave").header.dispatch is False
 
 

@@ -93,10 +93,11 @@ def test_without_resume_what_was_saved_waits_for_a_person(tmp_path, store, execu
     assert run.results("work") == ["TIMEOUT", "0 1 "]
 
 
-def test_a_time_limit_without_warning_is_told_apart_too(tmp_path, store, executor):
+def test_after_a_time_limit_without_warning_the_scheduler_says_why_and_the_work_goes_on(tmp_path, store, executor):
     run = counting(steps=2, limit="00:00:03", before=None).submit(tmp_path, store=store, executor=executor)
     assert run.wait(60) is RunState.SUCCESS, run.status(as_dict=True, errors=True)
-    assert run.results("work") == ["TIMEOUT", "0 1 "]
+    assert run.results("work") == ["UNKNOWN", "0 1 "]
+    assert failures(store, run) == (["TIMEOUT"], None)
 
 
 def test_a_killed_process_has_not_been_interrupted(tmp_path, store, executor):

@@ -120,10 +120,6 @@ def slot_variables(job: QueuedJob, slot: int, attempt: Try) -> dict[str, str]:
         "SLURM_JOB_NUM_NODES": "1",
         "SLURM_NTASKS": "1",
     }
-    began = attempt.began // 1_000_000
-    variables["SLURM_JOB_START_TIME"] = str(began)
-    if job.time_limit is not None:
-        variables["SLURM_JOB_END_TIME"] = str(began + job.time_limit)
     if attempt.restart:
         variables["SLURM_RESTART_COUNT"] = str(attempt.restart)
     if job.slots is not None:
