@@ -38,6 +38,7 @@ bench: $(INSTALLED)
 stress: $(INSTALLED)
 	@test "$$(id -u)" -ne 0 || tools/install-native.sh || true
 	REFLOW_KILL_ROUNDS=$${REFLOW_KILL_ROUNDS:-300} $(PYTHON) -m pytest tests/stress $(PYTEST_ARGS)
+	REFLOW_LAW_EXAMPLES=$${REFLOW_LAW_EXAMPLES:-200} $(PYTHON) -m pytest tests/flows/test_reuse_law.py $(PYTEST_ARGS)
 
 chaos: $(INSTALLED)
 	REFLOW_CHAOS=1 $(PYTHON) -m pytest tests/chaos $(PYTEST_ARGS)

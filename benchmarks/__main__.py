@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from . import bench_chain, bench_contention, bench_local, bench_million, bench_start, bench_status, bench_submit
+from . import (
+    bench_cache,
+    bench_chain,
+    bench_contention,
+    bench_local,
+    bench_million,
+    bench_start,
+    bench_status,
+    bench_submit,
+)
 
 BENCHMARKS = {
     "start": bench_start.measure,
@@ -14,6 +23,7 @@ BENCHMARKS = {
     "contention": bench_contention.measure,
     "million": bench_million.measure,
     "chain": bench_chain.measure,
+    "cache": bench_cache.measure,
 }
 
 

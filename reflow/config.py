@@ -22,6 +22,7 @@ from .trust import require_trusted
 
 MODES = ("sbatch", "qsub-pbs", "bsub", "qsub-sge", "flux", "local", "dry-run", "auto")
 DISPATCH_MODES = ("worker", "job")
+PATH_FINGERPRINTS = ("size+mtime", "content")
 
 # One way to say it: what people write for a mode, and the mode.
 _MODE_HINTS = {"slurm": "sbatch", "pbs": "qsub-pbs", "lsf": "bsub", "sge": "qsub-sge"}
@@ -77,6 +78,8 @@ class DefaultsConfig:
     store_path: Path | None = None
     #: Whether files that decide what runs may be changed by the other members of their group.
     trust_group: bool = False
+    #: How paths count when it is decided whether a result is used again; one of `PATH_FINGERPRINTS`.
+    path_fingerprint: str = "size+mtime"
 
 
 @dataclass(frozen=True)
@@ -436,5 +439,6 @@ _KEYS: dict[str, dict[str, _Key]] = {
         "run_dir": _Key("REFLOW_RUN_DIR", _path_from_here),
         "store_path": _Key("REFLOW_STORE_PATH", _path),
         "trust_group": _Key("REFLOW_TRUST_GROUP", _switch, _parse_switch),
+        "path_fingerprint": _Key("REFLOW_PATH_FINGERPRINT", _choice(*PATH_FINGERPRINTS)),
     },
 }

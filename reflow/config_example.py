@@ -60,4 +60,7 @@ EXAMPLE = """\
 # Whether to use files that decide what runs (pipelines, a shared manifest, templates) although other members of their
 # group may change them. [REFLOW_TRUST_GROUP]
 #trust_group = true
+# How files count when it is decided whether a result is used again: "size+mtime", or "content", which reads them.
+# [REFLOW_PATH_FINGERPRINT]
+#path_fingerprint = "size+mtime"
 """

@@ -1,4 +1,4 @@
-"""What a run was given and where it comes from, as `show` tells it: fixed when it was submitted."""
+"""What a workflow consists of, as `describe` tells it, and what a run was given, as `show` does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .annotations import describe_type
 from .code import CodeReference
+from .flow import TaskSpec
+from .parameters import RunParameter
+from .params import MISSING
 from .paths import RunFolder
 from .spec import JobConfig, RunSettings, TaskPlan
 from .stores.records import RunRecord, TaskSpecRecord
@@ -116,3 +120,48 @@ def _commit_text(made: Mapping[str, Any]) -> str | None:
     if not made.get("git_commit"):
         return None
     return f"{made['git_commit']}{' with uncommitted changes' if made.get('git_dirty') else ''}"
+
+
+def describe_tasks(plans: Sequence[TaskPlan], tasks: Mapping[str, TaskSpec]) -> list[dict[str, Any]]:
+    """Return the tasks of a workflow as JSON-safe dicts, in topological order."""
+    return [
+        {
+            "name": plan.name,
+            "array": plan.config.array,
+            "dependencies": list(plan.upstreams),
+            "resources": {"cpus": plan.config.cpus, "time": plan.config.time, "mem": plan.config.mem},
+            "submit_options": dict(plan.config.submit_options),
+            "version": plan.config.version,
+            "inputs": [
+                {
+                    "parameter": result.parameter,
+                    "steps": [step.task for step in result.steps],
+                    "mode": result.mode,
+                }
+                for result in plan.results
+            ],
+            "returns": describe_type(tasks[plan.name].signature.returns),
+        }
+        for plan in plans
+    ]
+
+
+def describe_parameters(parameters: Sequence[RunParameter]) -> list[dict[str, Any]]:
+    """Return the parameters of a workflow's runs as JSON-safe dicts."""
+    return [
+        {
+            "name": parameter.key,
+            "flag": parameter.flag,
+            "type": describe_type(parameter.annotation),
+            "required": parameter.required,
+            "default": None if parameter.default is MISSING else _shown(parameter.default),
+            "help": parameter.help,
+            "tasks": list(parameter.tasks),
+        }
+        for parameter in parameters
+    ]
+
+
+def _shown(value: object) -> Any:
+    """Return a default as JSON-safe value, for people."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

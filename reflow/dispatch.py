@@ -10,7 +10,7 @@ import logging
 import os
 import pwd
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from .code import unpickle_object
 from .errors import ReflowError, SchedulerError, UnknownRunError
 from .executors import create
 from .executors.base import Executor
+from .flow import TaskSpec
 from .launch import ActiveRun, Launched, expand, launch, reserve_waves
 from .paths import RunFolder
 from .plan import Expand, Finish, PlanStep, Release, Retry, RunSnapshot, Submit, next_steps
@@ -55,15 +56,21 @@ def current_user() -> str:
         return str(os.getuid())
 
 
-def open_run(store: SqliteStore, run_id: str, executor: Executor | None = None) -> ActiveRun:
-    """Return the run with its parts; the executor is the one it was submitted with unless another is given."""
+def open_run(
+    store: SqliteStore, run_id: str, executor: Executor | None = None, tasks: Mapping[str, TaskSpec] | None = None
+) -> ActiveRun:
+    """Return the run with its parts; the executor is the one it was submitted with unless another is given.
+
+    `tasks` are the user's, where this process has loaded them.
+    """
     record = store.get_run_record(run_id)
     if record is None:
         raise UnknownRunError(f"no run '{run_id}' in {store.path}: `reflow runs` lists the runs")
     if not record.settings:
         raise ReflowError(f"run '{run_id}' was recorded without a workflow: there is nothing to dispatch")
     settings = RunSettings.from_json(record.settings)
-    return ActiveRun(run_id, settings, store, executor or _executor_of(settings, run_id), Path(store.path))
+    chosen = executor or _executor_of(settings, run_id)
+    return ActiveRun(run_id, settings, store, chosen, Path(store.path), tasks=tasks or {})
 
 
 def _executor_of(settings: RunSettings, run_id: str) -> Executor:

@@ -15,21 +15,23 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import checkpoints, clock, codec, identity, inputs
+from . import checkpoints, clock, codec, identity
 from .amounts import parse_time_limit
 from .code import CodeReference, load_tasks
 from .errors import CodecError, InterruptReason, ManifestError, ReflowError, TaskInterrupted
+from .inputs import Value
+from .own_identity import OwnIdentity
 from .params import Checkpoint
 from .paths import RunFolder
 from .signals import Interruption
 from .states import TaskState
-from .stores.records import Failure, Report
+from .stores.records import CachedResult, Failure, Report
 from .waves import SlotRecord, WaveFile
 
 _log = logging.getLogger("reflow")
@@ -60,10 +62,16 @@ class InputMissing(ReflowError):
 
 
 class ResultSource(Protocol):
-    """Where a chain element finds its parent's result: merged in the manifest, or still in the spool."""
+    """Where an element finds its parent's result, merged in the manifest or still in the spool, and earlier ones."""
 
     def published_output(self, instance: int) -> tuple[str, str] | None:
         """Return ``(output, output hash)`` of a successful instance, else None."""
+
+    def lookup_cached(self, task_name: str, identities: Collection[str]) -> Mapping[str, CachedResult]:
+        """Return the newest successful instance per identity; none where workers leave the manifest alone."""
+
+    def cached_output(self, result: CachedResult) -> str | None:
+        """Return the JSON text of its output, None where it cannot be had any more."""
 
 
 class Publisher:
@@ -197,7 +205,11 @@ class ElementRunner:
         """Load, call, encode; whatever goes wrong becomes the report of a failure."""
         try:
             with self._interruption.interruptible():
-                arguments, upstream_hashes = self._arguments(record)
+                arguments, parents = self._arguments(record)
+                own = OwnIdentity(self._wave.header, record, parents, self._source, self._task)
+                earlier = own.earlier_result()
+                if earlier is not None:
+                    return self._taken_over(started, own.identity, earlier)
                 with self._interruption.limited(self._longest):
                     returned = self._task.function(**arguments)
             text = codec.dumps(returned, self._task.signature.returns)
@@ -206,8 +218,8 @@ class ElementRunner:
                 state=TaskState.SUCCESS,
                 at=clock.now(),
                 output=text,
-                output_hash=identity.hash_value(text, path_fingerprint),
-                identity=self._identity(record, upstream_hashes),
+                output_hash=identity.hash_value(text, own.fingerprints()),
+                identity=own.after_the_run(),
             )
         except InputMissing as error:
             _log.warning("%s", error)
@@ -230,12 +242,12 @@ class ElementRunner:
     def _name(self) -> str:
         return self._wave.header.plan.name
 
-    def _arguments(self, record: SlotRecord) -> tuple[dict[str, Any], dict[str, str]]:
+    def _arguments(self, record: SlotRecord) -> tuple[dict[str, Any], dict[str, Value]]:
+        """Return what the function is called with, and the results of the parent elements as they are stored."""
         if self._shared is None:
             self._task = self._load_task()
             self._shared = self._shared_arguments()
-        header, arguments = self._wave.header, dict(self._shared)
-        hashes = dict(header.shared_hashes)
+        arguments, parents = dict(self._shared), {}
         for parameter, encoded in record.inputs.items():
             arguments[parameter] = self._decode(parameter, encoded)
         for parameter, parent in record.parents.items():
@@ -244,11 +256,11 @@ class ElementRunner:
                 raise InputMissing(
                     f"task '{self._name}'[{record.index}]: its parent element has no result yet; back to waiting"
                 )
-            text, hashes[parameter] = found
-            arguments[parameter] = self._decode(parameter, json.loads(text))
+            parents[parameter] = Value(*found)
+            arguments[parameter] = self._decode(parameter, json.loads(parents[parameter].text))
         for parameter in self._wave.header.plan.checkpoint_parameters:
             arguments[parameter] = self._saved_work(record)
-        return arguments, hashes
+        return arguments, parents
 
     def _saved_work(self, record: SlotRecord) -> Checkpoint:
         path = self._folder.checkpoint(record.instance)
@@ -277,11 +289,17 @@ class ElementRunner:
         except CodecError as error:
             raise CodecError(f"parameter '{parameter}': {error}") from None
 
-    def _identity(self, record: SlotRecord, upstream_hashes: Mapping[str, str]) -> str:
-        header = self._wave.header
-        if record.identity or (header.plan.config.array and not record.parents):
-            return record.identity
-        return inputs.instance_identity(header.plan, header.input_hash, upstream_hashes)
+    def _taken_over(self, started: Report, own_identity: str, earlier: CachedResult) -> Report:
+        print(f"reflow: the result of run {earlier.run_id} is used again", file=sys.stderr, flush=True)
+        return replace(
+            started,
+            state=TaskState.SUCCESS,
+            at=clock.now(),
+            output=self._source.cached_output(earlier),
+            output_hash=earlier.output_hash,
+            identity=own_identity,
+            cached_from=earlier.instance,
+        )
 
     def _failed(self, started: Report, failure: Failure, error: BaseException, words: str | None = None) -> Report:
         text = words if words is not None else "".join(traceback.format_exception(_from_users_code(error)))
@@ -341,15 +359,6 @@ def _flush() -> None:
     with suppress(OSError):  # what a full disk does not take is lost, and the element succeeded all the same
         sys.stdout.flush()
         sys.stderr.flush()
-
-
-def path_fingerprint(path: str) -> str:
-    """Return size and time of change of the file at `path`, '' when there is none."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return ""
-    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _class_names(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from .errors import UnknownTaskError
 from .options import check_after, check_task_name, check_verify, job_config
@@ -75,7 +75,7 @@ class Flow:
         after: str | Sequence[str] | None = None,
         submit_options: Mapping[str, Any] | None = None,
         version: str = "1",
-        cache: bool = True,
+        cache: bool | Literal["version"] = True,
         verify: Callable[..., Any] | None = None,
         allow_partial: bool = False,
         setup: Sequence[str] = (),
@@ -100,10 +100,11 @@ class Flow:
         (Slurm: up to a minute earlier still). With `resume` and a parameter of type `Checkpoint`, what is interrupted
         so, or preempted, goes on by itself in another job, as long as it has saved something new.
 
-        `after` names tasks that must be complete first. `version` is part of what decides
-        whether a result is used again; `cache=False` never uses one again, and `verify` may reject one. With
-        `allow_partial` the task runs on what succeeded of the arrays it takes from. `setup` are shell lines before
-        the task, `environment` its variables, `template` a script template of your own.
+        `after` names tasks that must be complete first. `version` is part of what decides whether a result is used
+        again; ``cache="version"`` looks at `version` and never at the code, `cache=False` never uses one again, and
+        `verify` is given a result and may reject it. With `allow_partial` the task runs on what succeeded of the
+        arrays it takes from. `setup` are shell lines before the task, `environment` its variables, `template` a script
+        template of your own.
 
         An element that ends abnormally (out of memory, over its time, killed, lost) is tried again `retries` times;
         one that raised only if `retry_on` says so: ``retry_on=[OSError, "OUT_OF_MEMORY"]``, which then names all that

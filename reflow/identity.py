@@ -19,8 +19,15 @@ from .errors import CodecError
 # Their payload is a list whose order means nothing.
 _UNORDERED = ("dict", "set", "frozenset")
 
+#: Stands for the identity of a result whose input files changed while the function ran: which state of them it saw,
+#: nobody knows. No hash, so the cache never finds it.
+CHANGED = "changed while it ran"
+
 # Where one of these occurs in a JSON text, the same value could also be spelled otherwise.
 _SPELLINGS = re.compile(r"[{\[\\]")
+
+# Every path is tagged with a kind that ends so.
+_PATH_MARK = 'path"'
 
 # surrogatepass, because a foreign JSON text may hold half a surrogate pair.
 _writer = json.JSONEncoder(ensure_ascii=False, sort_keys=True, check_circular=False, separators=(",", ":"))
@@ -31,11 +38,21 @@ def canonical(encoded: Any) -> bytes:
     return _spell(_ordered(encoded, None))
 
 
-def hash_value(text: str, fingerprint: Callable[[str], str] | None = None) -> str:
+class _Untellable(Exception):
+    """A path inside a value has no fingerprint."""
+
+
+def may_hold_paths(text: str) -> bool:
+    """Return False for the JSON text of a value that has no path inside; True may be wrong."""
+    return _PATH_MARK in text
+
+
+def hash_value(text: str, fingerprint: Callable[[str], str | None] | None = None) -> str:
     """Return the hash of the value with this JSON text (`codec.dumps`); texts of the same value have the same hash.
 
     With `fingerprint`, each path inside counts as its text and as what `fingerprint` returns for it: size and time of
-    change of the file, or its content. `CodecError` if the text is no JSON.
+    change of the file, or its content; where it returns None the hash is '', not known. `CodecError` if the text is
+    no JSON.
     """
     if _SPELLINGS.search(text) is None:
         return sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()
@@ -45,10 +62,17 @@ def hash_value(text: str, fingerprint: Callable[[str], str] | None = None) -> st
         raise CodecError(f"the text {text[:40]!r} is no encoded value: it was cut short or changed") from None
     except tags.Misfit as misfit:
         raise CodecError(misfit.message) from None
+    except _Untellable:
+        return ""
 
 
 def input_hash(inputs: Mapping[str, str]) -> str:
-    """Return the hash of all direct inputs, from the hash (or text) of each by parameter name, in any order."""
+    """Return the hash of all direct inputs, from the hash (or text) of each by parameter name, in any order.
+
+    One hash that is not known ('') makes the whole unknown.
+    """
+    if "" in inputs.values():
+        return ""
     return sha256(_spell(["inputs", dict(inputs)])).hexdigest()
 
 
@@ -116,7 +140,7 @@ def _spell(value: Any) -> bytes:
     return _writer.encode(value).encode("utf-8", "surrogatepass")
 
 
-def _ordered(encoded: Any, fingerprint: Callable[[str], str] | None) -> Any:
+def _ordered(encoded: Any, fingerprint: Callable[[str], str | None] | None) -> Any:
     """Return the encoded value with what has no order sorted, and each path with its fingerprint."""
     if type(encoded) is list:
         return [_ordered(item, fingerprint) for item in encoded]
@@ -126,7 +150,10 @@ def _ordered(encoded: Any, fingerprint: Callable[[str], str] | None) -> Any:
         return {key: _ordered(item, fingerprint) for key, item in encoded.items()}
     kind, payload = tags.untag(encoded)
     if kind in tags.PATH_KINDS and fingerprint is not None:
-        return tags.tag(kind, [payload, fingerprint(tags.read_path(payload))])
+        state = fingerprint(tags.read_path(payload))
+        if state is None:
+            raise _Untellable
+        return tags.tag(kind, [payload, state])
     ordered = _ordered(payload, fingerprint)
     if kind in _UNORDERED and type(ordered) is list:
         ordered.sort(key=_spell)

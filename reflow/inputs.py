@@ -13,8 +13,8 @@ from . import codec, identity
 from .errors import ReflowError
 from .spec import Delivery, ResultInput, Step, Take, TaskPlan
 
-#: Tells two states of the file at a path apart (size and time of change); '' for none.
-Fingerprint = Callable[[str], str]
+#: Tells two states of the file at a path apart; '' for no file, None where nothing can be told.
+Fingerprint = Callable[[str], "str | None"]
 
 
 class UnequalWidths(ReflowError):
@@ -33,7 +33,14 @@ class Value:
 Outputs = Mapping[str, Mapping[int, Value]]
 
 
-def shared_values(plan: TaskPlan, outputs: Outputs) -> dict[str, Value]:
+def value_now(text: str, recorded_hash: str, fingerprint: Fingerprint) -> Value:
+    """Return an output as it reaches a task now: the files that it names may have changed since it was made."""
+    if recorded_hash and identity.may_hold_paths(text):
+        return Value(text, identity.hash_value(text, fingerprint))
+    return Value(text, recorded_hash)
+
+
+def shared_values(plan: TaskPlan, outputs: Outputs, fingerprint: Fingerprint) -> dict[str, Value]:
     """Return, by parameter, the values that every instance of the task receives, as far as they are known."""
     shared = {}
     for result in plan.results:
@@ -41,7 +48,7 @@ def shared_values(plan: TaskPlan, outputs: Outputs) -> dict[str, Value]:
             for value in outputs[result.steps[0].task].values():
                 shared[result.parameter] = value
         elif result.delivery is Delivery.LIST:
-            shared[result.parameter] = _as_list(result.steps, outputs)
+            shared[result.parameter] = _as_list(result.steps, outputs, fingerprint)
     return shared
 
 
@@ -72,17 +79,32 @@ def array_width(plan: TaskPlan, elements: Mapping[str, Sequence[Value]], parents
     return next(iter(widths.values()))
 
 
-def direct_input_hash(plan: TaskPlan, run_dir: str, fingerprint: Fingerprint) -> str:
-    """Return the hash of the parameter values that the function receives.
+def direct_input_hash(
+    plan: TaskPlan, run_dir: str, fingerprint: Fingerprint, content_fingerprint: Fingerprint | None = None
+) -> str:
+    """Return the hash of the parameter values that the function receives, '' where one cannot be told.
 
-    A function that knows the run directory may leave files there, so its results are another directory's no more.
+    `content_fingerprint` is for parameters that ask for the content of their files. A function that knows the run
+    directory may leave files there, so its results are another directory's no more.
     """
-    uncached = {parameter.parameter for parameter in plan.parameters if not parameter.cache}
-    hashes = {
-        name: identity.hash_value(text, fingerprint) for name, text in plan.arguments.items() if name not in uncached
-    }
+    hashes = parameter_hashes(plan, fingerprint, content_fingerprint)
     hashes.update({name: identity.hash_value(json.dumps(run_dir)) for name in plan.run_dir_parameters})
     return identity.input_hash(hashes)
+
+
+def parameter_hashes(
+    plan: TaskPlan, fingerprint: Fingerprint, content_fingerprint: Fingerprint | None = None
+) -> dict[str, str]:
+    """Return, by name, the hash of each parameter value that decides whether a result is used again."""
+    uncached = {parameter.parameter for parameter in plan.parameters if not parameter.cache}
+    by_content = {parameter.parameter for parameter in plan.parameters if parameter.content}
+    return {
+        name: identity.hash_value(
+            text, content_fingerprint if name in by_content and content_fingerprint is not None else fingerprint
+        )
+        for name, text in plan.arguments.items()
+        if name not in uncached
+    }
 
 
 def instance_identity(plan: TaskPlan, input_hash: str, upstream_hashes: Mapping[str, str]) -> str:
@@ -101,7 +123,7 @@ def element_identities(
     return identity.identities(plan.name, plan.config.version, plan.code, input_hash, shared_hashes, varying)
 
 
-def _as_list(steps: Sequence[Step], outputs: Outputs) -> Value:
+def _as_list(steps: Sequence[Step], outputs: Outputs, fingerprint: Fingerprint) -> Value:
     lists, hashes = [], []
     for step in steps:
         values = list(outputs[step.task].values())
@@ -109,8 +131,11 @@ def _as_list(steps: Sequence[Step], outputs: Outputs) -> Value:
         lists.append(codec.join_items(texts) if step.take in (Take.VALUE, Take.ELEMENTS) else codec.join_lists(texts))
         hashes += [str(step.take), *(value.hash for value in values)]
     text = lists[0] if len(lists) == 1 else codec.join_lists(lists)
-    # One unknown hash makes the whole unknown: a list of hashes would hide it.
-    return Value(text, identity.hash_value(json.dumps(hashes)) if all(hashes) else "")
+    if not all(hashes):  # one unknown hash makes the whole unknown: a list of hashes would hide it
+        return Value(text, "")
+    # Of what names files a worker must be able to take the hash again from the text alone.
+    by_text = identity.may_hold_paths(text)
+    return Value(text, identity.hash_value(text, fingerprint) if by_text else identity.hash_value(json.dumps(hashes)))
 
 
 def _items(step: Step, outputs: Outputs, fingerprint: Fingerprint) -> list[Value]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from . import identity, inputs
 from .amounts import format_memory, parse_memory
-from .elements import path_fingerprint
 from .errors import (
     ConfigError,
     RenderError,
@@ -25,6 +24,9 @@ from .errors import (
     SubmitUnknown,
 )
 from .executors.base import After, Dependency, Executor, Job, JobResources
+from .expansion import instances_of
+from .fingerprints import Fingerprints
+from .flow import TaskSpec
 from .indices import Indices
 from .inputs import Outputs, Value
 from .paths import RunFolder
@@ -74,6 +76,8 @@ class ActiveRun:
     #: What all instances of the task that this pass expanded last have in common: its waves need it once more, and
     #: the million outputs behind a gather are read once.
     common: dict[str, CommonInputs] = field(default_factory=dict, compare=False, repr=False)
+    #: The user's tasks, where this process has loaded them: her own process at `submit`.
+    tasks: Mapping[str, TaskSpec] = field(default_factory=dict)
 
     @property
     def folder(self) -> RunFolder:
@@ -83,7 +87,7 @@ class ActiveRun:
     @property
     def reuse(self) -> Reuse:
         """What the run may take from earlier runs."""
-        return Reuse(self.store, self.settings)
+        return Reuse.of_run(self.settings, str(self.manifest), self.store, self.tasks)
 
 
 def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> None:
@@ -91,27 +95,18 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
 
     `widths` has the width of each task by name. Inputs of unequal length fail the task as a whole.
     """
-    outputs = _outputs(run, plan, {Delivery.WHOLE, Delivery.LIST, Delivery.EACH})
-    common = _common_inputs(run, plan, outputs)
+    reuse = run.reuse
+    outputs = _outputs(run, plan, {Delivery.WHOLE, Delivery.LIST, Delivery.EACH}, reuse.fingerprints)
+    common = _common_inputs(run, plan, outputs, reuse)
     run.common.clear()
     run.common[plan.name] = common
-    input_hash = common.input_hash
-    shared_hashes = {parameter: value.hash for parameter, value in common.shared.items()}
-    if not plan.config.array:
-        # A value that is not known yet is its worker's to look up.
-        is_known = all(result.parameter in common.shared for result in plan.results)
-        own = inputs.instance_identity(plan, input_hash, shared_hashes) if is_known else ""
-        _create(run, plan, [NewInstance(None, None, own, input_hash)])
-        return
-    elements = inputs.element_values(plan, outputs, path_fingerprint)
+    # Of a parent in a chain only the hash counts here: its output may be large, and is its element's business.
+    parents = {task: dict(run.store.output_hashes(run.run_id, task)) for task in plan.chain_parents}
     try:
-        width = inputs.array_width(plan, elements, {name: width or 0 for name, width in widths.items()})
+        instances = instances_of(plan, common.shared, common.input_hash, outputs, parents, widths, reuse.fingerprints)
     except inputs.UnequalWidths as error:
         run.store.fail_task(run.run_id, plan.name, str(error))
         return
-    # Of a parent in a chain only the hash counts here: its output may be large, and is its element's business.
-    parents = {task: dict(run.store.output_hashes(run.run_id, task)) for task in plan.chain_parents}
-    instances = list(_elements(plan, input_hash, shared_hashes, elements, parents, width))
     _create(run, plan, instances)
 
 
@@ -122,42 +117,19 @@ def _create(run: ActiveRun, plan: TaskPlan, instances: Sequence[NewInstance]) ->
         run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), len(instances))
 
 
-def _elements(
-    plan: TaskPlan,
-    input_hash: str,
-    shared_hashes: Mapping[str, str],
-    elements: Mapping[str, list[Value]],
-    parents: Mapping[str, Mapping[int, str]],
-    width: int,
-) -> Iterator[NewInstance]:
-    """Yield the rows of an array, with the identity '' where a parent element has no result: its worker will know."""
-    chained = [(each.parameter, each.steps[0].task) for each in plan.results if each.delivery is Delivery.CHAIN]
-    parent_hashes = [parents[task] for _, task in chained]
-    values = list(elements.values())
-    varying = [*elements, *(parameter for parameter, _ in chained)]
-    identity_of = inputs.element_identities(plan, input_hash, shared_hashes, varying)
-    # The texts of the element's own inputs are joined to one object without being decoded.
-    names = [f"{',' if number else '{'}{json.dumps(parameter)}:" for number, parameter in enumerate(elements)]
-    for index in range(width):
-        own = [each[index] for each in values]
-        hashes = [value.hash for value in own]
-        hashes += [of_parent.get(index, "") for of_parent in parent_hashes]
-        text = "".join(f"{name}{value.text}" for name, value in zip(names, own, strict=True))
-        yield NewInstance(index, f"{text}}}" if own else None, identity_of(hashes), input_hash)
+def _common_inputs(run: ActiveRun, plan: TaskPlan, outputs: Outputs, reuse: Reuse) -> CommonInputs:
+    shared = inputs.shared_values(plan, outputs, reuse.fingerprints)
+    return CommonInputs(shared, reuse.input_hash(plan, run.settings.run_dir))
 
 
-def _common_inputs(run: ActiveRun, plan: TaskPlan, outputs: Outputs) -> CommonInputs:
-    return CommonInputs(
-        inputs.shared_values(plan, outputs),
-        inputs.direct_input_hash(plan, run.settings.run_dir, path_fingerprint),
-    )
-
-
-def _outputs(run: ActiveRun, plan: TaskPlan, deliveries: Collection[Delivery]) -> Outputs:
+def _outputs(run: ActiveRun, plan: TaskPlan, deliveries: Collection[Delivery], fingerprints: Fingerprints) -> Outputs:
     """Return the outputs of the tasks whose results reach the plan's instances in one of these ways."""
     tasks = {step.task for result in plan.results if result.delivery in deliveries for step in result.steps}
     return {
-        task: {index: Value(text, digest) for index, text, digest in run.store.outputs(run.run_id, task)}
+        task: {
+            index: inputs.value_now(text, digest, fingerprints)
+            for index, text, digest in run.store.outputs(run.run_id, task)
+        }
         for task in tasks
     }
 
@@ -225,9 +197,10 @@ def _chunks(
 
 def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
     """Write what the wave's workers read, and return its path."""
-    common = run.common.get(plan.name)
+    common, reuse = run.common.get(plan.name), run.reuse
     if common is None:
-        common = _common_inputs(run, plan, _outputs(run, plan, {Delivery.WHOLE, Delivery.LIST}))
+        outputs = _outputs(run, plan, {Delivery.WHOLE, Delivery.LIST}, reuse.fingerprints)
+        common = _common_inputs(run, plan, outputs, reuse)
     header = WaveHeader(
         wave=wave.id,
         run_id=run.run_id,
@@ -240,6 +213,10 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
         shared_hashes={parameter: value.hash for parameter, value in common.shared.items()},
         input_hash=common.input_hash,
         dispatch=run.settings.dispatch == "worker",
+        working_dir=run.settings.working_dir,
+        path_fingerprint=run.settings.path_fingerprint,
+        reuse=reuse.may_use(plan),
+        verify=run.settings.verify,
     )
     # A singleton that follows its parent's job has to look for the value when it starts, as elements of a chain have.
     parents = {
@@ -251,7 +228,9 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
 
     def text_of(row: SlotRow) -> str:
         own = {parameter: ids[row.index or 0] for parameter, ids in parents.items()}
-        return slot_text(row.instance, row.index, row.attempt, _identity_now(row, plan, header), row.input, own)
+        return slot_text(
+            row.instance, row.index, row.attempt, _identity_now(row, plan, header, reuse.fingerprints), row.input, own
+        )
 
     path = run.folder.wave(wave.id)
     slots = _by_slot(run.store.wave_rows(wave.id), wave)
@@ -259,14 +238,14 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
     return path
 
 
-def _identity_now(row: SlotRow, plan: TaskPlan, header: WaveHeader) -> str:
+def _identity_now(row: SlotRow, plan: TaskPlan, header: WaveHeader, fingerprints: Fingerprints) -> str:
     """Return the instance's identity; of a gather that is tried again, that of what it gathers this time."""
     if not (plan.config.allow_partial and row.attempt > 1):
         return row.identity
     if plan.chain_parents:
         return ""  # its worker will know
     own = json.loads(row.input) if row.input else {}
-    hashes = {name: identity.hash_value(json.dumps(value), path_fingerprint) for name, value in own.items()}
+    hashes = {name: identity.hash_value(json.dumps(value), fingerprints) for name, value in own.items()}
     return inputs.instance_identity(plan, header.input_hash, {**header.shared_hashes, **hashes})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .amounts import parse_memory, parse_time_limit
 from .retry_options import RetryOn, check_ceiling, check_factor, check_retries, check_retry_on
@@ -102,7 +102,7 @@ def job_config(
     mem: str,
     submit_options: Mapping[str, Any] | None,
     version: str,
-    cache: bool,
+    cache: bool | Literal["version"],
     allow_partial: bool,
     setup: Sequence[str],
     environment: Mapping[str, str] | None,
@@ -121,8 +121,13 @@ def job_config(
         if not holds:
             raise kind(f"Task '{task}': {sentence}")
 
-    for keyword, switch in (("array", array), ("cache", cache), ("allow_partial", allow_partial), ("resume", resume)):
+    for keyword, switch in (("array", array), ("allow_partial", allow_partial), ("resume", resume)):
         require(isinstance(switch, bool), TypeError, f"{keyword}={switch!r} must be True or False.")
+    require(
+        isinstance(cache, bool) or cache == "version",
+        TypeError,
+        f'cache={cache!r} must be True or False, or "version": whatever the code, as long as version= is the same.',
+    )
     for keyword, count in (("cpus", cpus), ("array_parallelism", array_parallelism), ("pack", pack)):
         if count is not None or keyword != "array_parallelism":
             require(_is_int(count), TypeError, f"{keyword}={count!r} must be a whole number.")

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args
 
+from . import codec
 from .annotations import describe_type, generic_class, is_unknown, item_type, members, plain_type, same_type
+from .errors import CodecError
 from .flow import TaskSpec
 from .params import MISSING, Missing, Param
 from .signature import Parameter, ParameterKind
@@ -255,3 +257,14 @@ def _check_flags(parameters: Iterable[RunParameter], taken_flags: Collection[str
                     'one, or write Param(namespace="local").'
                 )
             owners[flag] = parameter.key
+
+
+def encoded_arguments(task: TaskSpec, bound: Mapping[str, Any]) -> dict[str, str]:
+    """Return the JSON text of every value that the task's function receives, by parameter."""
+    encoded = {}
+    for name, value in task_arguments(task, bound).items():
+        try:
+            encoded[name] = codec.dumps(value, task.signature.parameters[name].annotation)
+        except CodecError as error:
+            raise TypeError(f"parameter '{name}' of task '{task.name}': {error}") from None
+    return encoded

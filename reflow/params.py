@@ -24,7 +24,7 @@ class Missing(Enum):
 #: Stands for "no default", because None is a default like any other.
 MISSING = Missing.MISSING
 
-_EXTRAS = ("cache",)
+_EXTRAS = ("cache", "content")
 
 
 @dataclass(frozen=True, init=False)
@@ -39,8 +39,11 @@ class Param:
     #: One-letter option of the command line, with its dash: ``-n``.
     short: str | None
     namespace: Literal["global", "local"]
-    #: Whether another value means another result. False for what only changes how the work is done.
+    #: Whether another value means another result. False for what only changes how the work is done, and for places
+    #: that the task writes to.
     cache: bool
+    #: Whether the files that the value names count with their content, and not with size and time of change.
+    content: bool
 
     def __init__(
         self,
@@ -54,17 +57,19 @@ class Param:
                 known = ", ".join(("help", "short", "namespace", *_EXTRAS))
                 hint = did_you_mean(name, ("help", "short", "namespace", *_EXTRAS))
                 raise TypeError(f"Param has no option '{name}'; it takes {known}.{hint}")
-        cache = extra.get("cache", True)
+        cache, content = extra.get("cache", True), extra.get("content", False)
         if not isinstance(help, str):
             raise TypeError(f"Param(help=...) takes a string, not {help!r}.")
         if namespace not in ("global", "local"):
             raise ValueError(f"Param(namespace={namespace!r}) is not known: write 'global' or 'local'.")
-        if not isinstance(cache, bool):
-            raise TypeError(f"Param(cache=...) takes True or False, not {cache!r}.")
+        for name, switch in (("cache", cache), ("content", content)):
+            if not isinstance(switch, bool):
+                raise TypeError(f"Param({name}=...) takes True or False, not {switch!r}.")
         object.__setattr__(self, "help", help)
         object.__setattr__(self, "short", _short_option(short))
         object.__setattr__(self, "namespace", namespace)
         object.__setattr__(self, "cache", cache)
+        object.__setattr__(self, "content", content)
 
 
 @dataclass(frozen=True, init=False)

@@ -28,6 +28,7 @@ from .suggest import did_you_mean
 from .wording import counts_text
 
 if TYPE_CHECKING:
+    from .explain import Explanation
     from .waiting import Reasons
     from .watching import Watcher
 
@@ -142,6 +143,16 @@ class Run:
             else:
                 settle(open_run(self._store, self.run_id), must=must)
 
+    def explain(self, task: str, index: int | None = None) -> Explanation:
+        """Return why one instance was computed and what has changed since, or whose result it took."""
+        from .explain import explain
+        from .reuse import Reuse
+
+        self._check_task(task)
+        self.refresh()
+        reuse = Reuse.of_run(self._known_settings(), str(self._store.path), self._store, {})
+        return explain(self._store, self.run_id, task, self._logs_of(task, index).instance(), reuse)
+
     def cancel(self, task: str | None = None) -> int:
         """Cancel everything that is not final, or of one task only; return the number of instances."""
         from .dispatch import cancel, open_run
@@ -154,7 +165,8 @@ class Run:
     def retry(self, task: str | None = None, verify: bool = True) -> int:
         """Submit the failed and cancelled instances again, and then what depends on them; return their number.
 
-        With `verify`, merge and ask the scheduler first, so that instances whose workers died count too.
+        With `verify`, merge and ask the scheduler first, so that instances whose workers died count too, and warn of
+        `damaged_results`, which are not run again.
         """
         from .dispatch import dispatch, open_run
 
@@ -177,10 +189,38 @@ class Run:
             # The process that ran it is gone or has ended; from now on it is a run of its scheduler's.
             self._settings = settings.without_local_process()
             self._store.update_run_settings(self.run_id, self._settings.to_json())
+        if verify:
+            self._warn_of_damage()
         count = self._store.retry(self.run_id, task)
         if count:
             dispatch(open_run(self._store, self.run_id), wait=True)
         return count
+
+    def damaged_results(self) -> dict[str, list[int | None]]:
+        """Return by task the indices of results that name files which are gone or changed since they were made."""
+        from .reuse import Reuse
+
+        reuse = Reuse.of_run(self._known_settings(), str(self._store.path), self._store, {})
+        damaged = {}
+        for task in self._store.list_task_spec_records(self.run_id):
+            indices = [
+                index if task.is_array else None
+                for index, text, digest in self._store.outputs(self.run_id, task.task_name)
+                if reuse.is_damaged(text, digest)
+            ]
+            if indices:
+                damaged[task.task_name] = indices
+        return damaged
+
+    def _warn_of_damage(self) -> None:
+        for task, indices in self.damaged_results().items():
+            _log.warning(
+                "task '%s': files of %d result(s), the first of them %s, are gone or changed; what is tried again may "
+                "miss them: submit the workflow again, which computes them anew",
+                task,
+                len(indices),
+                task if indices[0] is None else f"{task}[{indices[0]}]",
+            )
 
     def wait(self, timeout: float | None = None, progress: bool = False) -> RunState:
         """Return the final state once the run is settled; `TimeoutError` after `timeout` seconds.

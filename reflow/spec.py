@@ -34,7 +34,8 @@ class JobConfig:
     #: Any further option of the scheduler: ``{"partition": "gpu", "gres": "gpu:1", "exclusive": True}``.
     submit_options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     version: str = "1"
-    cache: bool = True
+    #: Whether results are used again; ``"version"``: whatever the code, as long as `version` is the same.
+    cache: bool | str = True
     #: A gather runs on what succeeded although some elements failed.
     allow_partial: bool = False
     #: Shell lines before the worker starts (``module load ...``).
@@ -113,6 +114,8 @@ class ParameterInput:
     key: str
     #: ``Param(cache=False)`` keeps the value out of the identity.
     cache: bool = True
+    #: ``Param(content=True)``: the files that the value names count with their content.
+    content: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,14 @@ class TaskPlan:
     checkpoint_parameters: tuple[str, ...] = ()
     #: Tasks that must be complete first and give no data.
     after: tuple[str, ...] = ()
+    #: Whether a function of the user's own looks at a result before it is used again.
+    has_verify: bool = False
     #: Fingerprint of the code; '' when it cannot be known, which switches the cache off.
     code: str = ""
     #: JSON text of every parameter value that the function receives, defaults included, by parameter name.
     arguments: Mapping[str, str] = field(default_factory=dict)
+    #: Of the files that the arguments name, what they were like at submit, by path: for `explain`. Not all of many.
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def upstreams(self) -> tuple[str, ...]:
@@ -172,8 +179,10 @@ class TaskPlan:
             run_dir_parameters=tuple(plan["run_dir_parameters"]),
             checkpoint_parameters=tuple(plan.get("checkpoint_parameters", ())),
             after=tuple(plan["after"]),
+            has_verify=plan.get("has_verify", False),
             code=plan["code"],
             arguments=dict(plan["arguments"]),
+            files=dict(plan.get("files", {})),
         )
 
 
@@ -203,6 +212,10 @@ class RunSettings:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     #: At most this many elements of the run queued or running at the same time; None for no limit.
     max_submit_jobs: int | None = None
+    #: Use an earlier result only if every file that it names is there and not empty.
+    verify: bool = False
+    #: How paths count in identities; one of `reflow.fingerprints.KINDS`.
+    path_fingerprint: str = "size+mtime"
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON-safe values."""

@@ -51,6 +51,12 @@ class WaveHeader:
     input_hash: str
     #: Whether the worker dispatches what comes next, or leaves it to the sentinel.
     dispatch: bool
+    #: Where the tasks run, and how paths count in identities.
+    working_dir: str = "."
+    path_fingerprint: str = "size+mtime"
+    #: Whether a worker may find that an earlier result will do, and whether it must find every file of it.
+    reuse: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True)

@@ -93,16 +93,20 @@ def _plan(task: TaskSpec, tasks: Mapping[str, TaskSpec], code: str) -> TaskPlan:
         name=task.name,
         config=task.config,
         parameters=tuple(
-            ParameterInput(each.name, parameter_key(task.name, each), (each.param or Param()).cache)
-            for each in parameters
-            if each.kind is ParameterKind.PARAMETER
+            _parameter_input(task.name, each) for each in parameters if each.kind is ParameterKind.PARAMETER
         ),
         results=results,
         run_dir_parameters=tuple(each.name for each in parameters if each.kind is ParameterKind.RUN_DIR),
         checkpoint_parameters=checkpoints,
         after=task.after,
+        has_verify=task.verify is not None,
         code=code,
     )
+
+
+def _parameter_input(task: str, parameter: Parameter) -> ParameterInput:
+    mark = parameter.param or Param()
+    return ParameterInput(parameter.name, parameter_key(task, parameter), mark.cache, mark.content)
 
 
 def _check_width(task: TaskSpec, results: Sequence[ResultInput]) -> None:

@@ -18,7 +18,8 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from .asking import WORKERS_WAIT_SECONDS, is_due
 from .elements import ElementRunner, Publisher
@@ -32,6 +33,10 @@ from .stores.spool import Spool
 from .trust import require_trusted
 from .waves import SlotRecord, WaveFile, WaveHeader
 
+if TYPE_CHECKING:
+    from .stores.records import CachedResult
+    from .stores.sqlite import SqliteStore
+
 _log = logging.getLogger("reflow")
 
 #: How often a sentinel begins when something kills it.
@@ -42,17 +47,36 @@ FAILED = 1
 
 
 class ManifestSource:
-    """Finds parents' results in the manifest; opened at the first question, because most workers have none."""
+    """Finds results in the manifest; opened at the first question, because most workers have none."""
 
     def __init__(self, manifest: str) -> None:
         self._manifest = manifest
+        self._opened: SqliteStore | None = None
 
     def published_output(self, instance: int) -> tuple[str, str] | None:
         """Return ``(output, output hash)`` of a successful instance, else None."""
-        from .stores.sqlite import SqliteStore
+        return self._store.published_output(instance)
 
-        with SqliteStore(self._manifest) as store:
-            return store.published_output(instance)
+    def lookup_cached(self, task_name: str, identities: Collection[str]) -> Mapping[str, CachedResult]:
+        """Return the newest successful instance per identity; none where workers leave the manifest alone."""
+        return {} if self._store.publish_only else self._store.lookup_cached(task_name, identities)
+
+    def cached_output(self, result: CachedResult) -> str | None:
+        """Return the JSON text of its output, None where it cannot be had any more."""
+        return self._store.cached_output(result)
+
+    def close(self) -> None:
+        """Let go of the manifest."""
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _store(self) -> SqliteStore:
+        if self._opened is None:
+            from .stores.sqlite import SqliteStore
+
+            self._opened = SqliteStore(self._manifest)
+        return self._opened
 
 
 def run_slot(wave_path: str, slot: int) -> int:
@@ -72,6 +96,7 @@ def run_slot(wave_path: str, slot: int) -> int:
         succeeded = run_pack(runner, records, publisher, source, interruption, begun)
     else:
         succeeded = runner.run(records[0]).state is TaskState.SUCCESS
+    source.close()
     # The results are safe by now; what follows may fail or be killed, and then the sentinel does it.
     after_report(header.manifest, may_dispatch=header.dispatch)
     if header.dispatch:
@@ -167,7 +192,8 @@ def run_slots(
 ) -> tuple[int, int]:
     """Run several slots in this process; return how many were run and how many of them failed."""
     publisher = Publisher(Spool(wave.header.manifest).publish, batched=True)
-    runner = ElementRunner(wave, publisher, ManifestSource(wave.header.manifest), interruption, own_logs=own_logs)
+    source = ManifestSource(wave.header.manifest)
+    runner = ElementRunner(wave, publisher, source, interruption, own_logs=own_logs)
     done = failures = 0
     try:
         for _, record in wave.records(slots):
@@ -177,6 +203,7 @@ def run_slots(
                 break
     finally:
         publisher.close()
+        source.close()
     return done, failures
 
 

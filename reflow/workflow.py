@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import clock, code, codec
 from .errors import CodecError, ConfigError, PipelineError, ReflowError
+from .fingerprints import Fingerprints
 from .flow import Flow
-from .parameters import bind_parameters, run_parameters, task_arguments
+from .parameters import bind_parameters, encoded_arguments, run_parameters
 from .paths import RunFolder, safe_name
+from .reuse import files_of
 from .signature import ParameterKind
 from .spec import RunSettings, TaskPlan
 from .states import RunState
@@ -25,6 +27,7 @@ from .wiring import plan_tasks
 if TYPE_CHECKING:
     from .config import Config
     from .executors.base import Executor
+    from .forecast import TaskForecast
     from .run import Run
     from .sources import TaskCode
     from .stores.sqlite import SqliteStore
@@ -37,6 +40,7 @@ class Submission:
     run_dir: Path
     force: bool = False
     force_tasks: tuple[str, ...] = ()
+    verify: bool = False
 
 
 class Workflow(Flow):
@@ -70,46 +74,15 @@ class Workflow(Flow):
 
     def describe(self) -> dict[str, Any]:
         """Return a JSON-safe description: name, entrypoint, python, working_dir, tasks, cli_params."""
-        from .annotations import describe_type
-        from .params import MISSING
+        from .description import describe_parameters, describe_tasks
 
         return {
             "name": self.name,
             "entrypoint": None if self.file is None else str(self.file),
             "python": self.config.python,
             "working_dir": os.getcwd(),
-            "tasks": [
-                {
-                    "name": plan.name,
-                    "array": plan.config.array,
-                    "dependencies": list(plan.upstreams),
-                    "resources": {"cpus": plan.config.cpus, "time": plan.config.time, "mem": plan.config.mem},
-                    "submit_options": dict(plan.config.submit_options),
-                    "version": plan.config.version,
-                    "inputs": [
-                        {
-                            "parameter": result.parameter,
-                            "steps": [step.task for step in result.steps],
-                            "mode": result.mode,
-                        }
-                        for result in plan.results
-                    ],
-                    "returns": describe_type(self.tasks[plan.name].signature.returns),
-                }
-                for plan in self._plans()
-            ],
-            "cli_params": [
-                {
-                    "name": parameter.key,
-                    "flag": parameter.flag,
-                    "type": describe_type(parameter.annotation),
-                    "required": parameter.required,
-                    "default": None if parameter.default is MISSING else _shown(parameter.default),
-                    "help": parameter.help,
-                    "tasks": list(parameter.tasks),
-                }
-                for parameter in run_parameters(list(self.tasks.values()))
-            ],
+            "tasks": describe_tasks(self._plans(), self.tasks),
+            "cli_params": describe_parameters(run_parameters(list(self.tasks.values()))),
         }
 
     def submit(
@@ -128,18 +101,18 @@ class Workflow(Flow):
 
         `executor` is an object or a name, by default what the configuration says. `force` recomputes everything,
         `force_tasks` those tasks, although earlier results are known. Earlier results whose files are gone or changed
-        are never used again, with or without `verify`. Missing, unknown and wrongly typed parameters raise `TypeError`
-        before anything is written.
+        are never used again; with `verify` nor are those that name a file which is empty or never was. Missing,
+        unknown and wrongly typed parameters raise `TypeError` before anything is written.
         """
         from .dispatch import dispatch, open_run
 
         chosen = self._executor(executor)
-        submission = self._submission(run_dir, force, force_tasks)
+        submission = self._submission(run_dir, force, force_tasks, verify)
         plans, task_code = self._plans_with(parameters)
         chosen.check()
         self._require_trust(self._store(store).path)
         opened = self._create_run(submission, plans, parameters, store, chosen, task_code)
-        dispatch(open_run(opened._store, opened.run_id, chosen), wait=True)
+        dispatch(open_run(opened._store, opened.run_id, chosen, self.tasks), wait=True)
         return opened
 
     def run_local(
@@ -168,14 +141,14 @@ class Workflow(Flow):
             raise ValueError(f"run_local(max_workers={max_workers!r}) takes a whole number from 1 on")
         if on_error not in ("stop", "continue"):
             raise ValueError(f"run_local(on_error={on_error!r}) takes 'stop' or 'continue'")
-        submission = self._submission(run_dir, force, force_tasks)
+        submission = self._submission(run_dir, force, force_tasks, verify)
         plans, task_code = self._plans_with(parameters, in_process=max_workers == 1)
         executor = DirectExecutor()
         opened = self._create_run(
             submission, plans, parameters, store, executor, task_code, local_process=this_process()
         )
         run_to_the_end(
-            open_run(opened._store, opened.run_id, executor),
+            open_run(opened._store, opened.run_id, executor, self.tasks),
             executor,
             max_workers=max_workers,
             stop_on_failure=on_error == "stop",
@@ -189,20 +162,33 @@ class Workflow(Flow):
 
         Writes and submits nothing.
         """
-        from .launch import ActiveRun, job_of
-        from .stores.records import WaveRecord, WaveState
+        from .forecast import scripts
+        from .launch import ActiveRun
 
         chosen = self._executor(executor, only_shows=True)
-        settings = self._settings(self._submission(run_dir, False, None), chosen, None, {})
+        settings = self._settings(self._submission(run_dir, False, None, False), chosen, None, {})
         store = self._store(None)
         run = ActiveRun(self._new_run_id(), settings, store, chosen, store.path)
-        scripts: dict[str, str | None] = {}
-        for number, plan in enumerate(self._plans_with(parameters)[0], start=1):
-            wave = WaveRecord(
-                number, run.run_id, plan.name, f"{run.run_id}-{number}", WaveState.INTENT, None, None, None, 0, (), 0
-            )
-            scripts[plan.name] = None if plan.upstreams else chosen.render(job_of(run, wave, plan))
-        return scripts
+        return scripts(self._plans_with(parameters)[0], run)
+
+    def forecast(
+        self,
+        /,
+        run_dir: Path | str,
+        *,
+        store: SqliteStore | Path | str | None = None,
+        force: bool = False,
+        force_tasks: Sequence[str] | None = None,
+        verify: bool = False,
+        **parameters: Any,
+    ) -> list[TaskForecast]:
+        """Return, task by task, how many results `submit` would use again and why the others not; writes nothing."""
+        from .executors.local import LocalExecutor
+        from .forecast import forecast
+
+        settings = self._settings(self._submission(run_dir, force, force_tasks, verify), LocalExecutor(), None, {})
+        plans, _ = self._plans_with(parameters)
+        return forecast(plans, settings, self._store(store).path, self.tasks)
 
     def run_status(
         self,
@@ -288,25 +274,20 @@ class Workflow(Flow):
         bound = bind_parameters(list(self.tasks.values()), parameters)
         functions = {name: task.function for name, task in self.tasks.items()}
         task_code = read_code(functions, self._module_globals, in_process=in_process)
+        prints = Fingerprints(self.config.defaults.path_fingerprint, os.getcwd())
+        arguments = {plan.name: encoded_arguments(self.tasks[plan.name], bound) for plan in plans}
         return tuple(
             replace(
                 plan,
-                arguments=self._encoded_arguments(plan.name, bound),
-                # Only the user's own process can ask her function, and dispatch has no user code: recompute.
-                code="" if self.tasks[plan.name].verify is not None else task_code.fingerprint(plan.name),
+                arguments=arguments[plan.name],
+                files=files_of(replace(plan, arguments=arguments[plan.name]), prints),
+                # The workflow's name, because two may have a task of the same name and version.
+                code=f"version only: {self.name}"
+                if plan.config.cache == "version"
+                else task_code.fingerprint(plan.name),
             )
             for plan in plans
         ), task_code
-
-    def _encoded_arguments(self, task: str, bound: Mapping[str, Any]) -> dict[str, str]:
-        signature = self.tasks[task].signature
-        encoded = {}
-        for name, value in task_arguments(self.tasks[task], bound).items():
-            try:
-                encoded[name] = codec.dumps(value, signature.parameters[name].annotation)
-            except CodecError as error:
-                raise TypeError(f"parameter '{name}' of task '{task}': {error}") from None
-        return encoded
 
     def _public_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the given values as the manifest can hold them with no declared type at hand."""
@@ -315,12 +296,14 @@ class Workflow(Flow):
         bound = bind_parameters(tasks, parameters)
         return {key: codec.decode(codec.encode(value, types[key])) for key, value in bound.items()}
 
-    def _submission(self, run_dir: Path | str, force: bool, force_tasks: Sequence[str] | None) -> Submission:
+    def _submission(
+        self, run_dir: Path | str, force: bool, force_tasks: Sequence[str] | None, verify: bool
+    ) -> Submission:
         for name in force_tasks or ():
             if name not in self.tasks:
                 hint = did_you_mean(name, self.tasks) or f" Its tasks are: {', '.join(self.tasks)}."
                 raise ValueError(f"workflow '{self.name}' has no task '{name}' to force.{hint}")
-        return Submission(Path(os.path.abspath(os.path.expanduser(run_dir))), force, tuple(force_tasks or ()))
+        return Submission(Path(os.path.abspath(os.path.expanduser(run_dir))), force, tuple(force_tasks or ()), verify)
 
     def _executor(self, executor: Executor | str | None, *, only_shows: bool = False) -> Executor:
         from .executors import choose, create
@@ -381,6 +364,8 @@ class Workflow(Flow):
             force_tasks=submission.force_tasks,
             local_process=local_process,
             max_submit_jobs=None if is_direct else config.executor.max_submit_jobs,
+            verify=submission.verify,
+            path_fingerprint=config.defaults.path_fingerprint,
         )
 
     def _create_run(
@@ -433,8 +418,3 @@ class Workflow(Flow):
         day = datetime.now(timezone.utc).strftime("%Y%m%d")
         # 48 random bits: a million runs a day of one workflow collide once in 500 days; the manifest refuses those.
         return f"{safe_name(self.name)}-{day}-{secrets.token_hex(6)}"
-
-
-def _shown(value: object) -> Any:
-    """Return a default as JSON-safe value, for people."""
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from ..workflow import Workflow
 
 #: Each is a module of this package with a function ``command(workflow)``.
-COMMANDS = ("submit", "status", "watch", "cancel", "retry", "runs", "show", "clean", "store", "dag", "describe", "logs")
+COMMANDS = (
+    *("submit", "status", "watch", "cancel", "retry", "runs", "show", "clean", "store", "dag", "describe", "logs"),
+    "explain",
+)
 
 ABORTED = 130
 #: What a shell reports of a program that SIGPIPE ended.

@@ -14,6 +14,7 @@ from .parameters import ParameterOption, parameter_options
 from .pipeline import PipelineCommand
 
 if TYPE_CHECKING:
+    from ..forecast import TaskForecast
     from ..workflow import Workflow
 
 _HELP = "Create a run and submit what can start now; from then on it moves by itself."
@@ -67,7 +68,10 @@ class SubmitCommand(click.Command):
         with definitions_checked():
             self._workflow.validate()
             if dry_run:
-                _show(self._workflow.preview(folder, executor=executor, **given))
+                expected = self._workflow.forecast(
+                    folder, store=store_path, force=force, force_tasks=force_tasks, verify=verify, **given
+                )
+                _show(self._workflow.preview(folder, executor=executor, **given), expected)
                 return 0
             run = self._workflow.submit(
                 folder,
@@ -105,10 +109,14 @@ def _own_options() -> list[click.Parameter]:
     ]
 
 
-def _show(scripts: dict[str, str | None]) -> None:
+def _show(scripts: dict[str, str | None], expected: Sequence[TaskForecast]) -> None:
+    for each in expected:
+        click.echo(f"# {each.line()}")
+    click.echo()
+    settled = {each.task for each in expected if each.is_settled}
     for task, script in scripts.items():
-        if script is not None:
+        if script is not None and task not in settled:
             click.echo(f"# Task '{task}' would be submitted now:\n{script.rstrip()}\n")
-    later = [task for task, script in scripts.items() if script is None]
+    later = [task for task, script in scripts.items() if script is None and task not in settled]
     if later:
         click.echo(f"# Later, when the tasks before them are done: {', '.join(later)}")

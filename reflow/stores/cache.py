@@ -8,8 +8,8 @@ from typing import Any
 
 from ..states import TaskState
 from . import moves, run_table
-from .records import CachedResult
-from .rows import INSTANCE_QUERY, pack_hash, unpack_hash
+from .records import CachedResult, TaskInstanceRecord
+from .rows import INSTANCE_QUERY, marks, pack_hash, pack_index, to_instance, unpack_hash
 
 _SUCCESS = moves.CODES[TaskState.SUCCESS]
 
@@ -76,3 +76,28 @@ def _join(connection: sqlite3.Connection, task_name: str, wanted: Collection[byt
         f" AND {_IS_HIT} AND t.name = ?",
         (task_name,),
     )
+
+
+def earlier(
+    connection: sqlite3.Connection, task_name: str, index: int | None, identity: str, before: int, limit: int
+) -> list[TaskInstanceRecord]:
+    """Return successes of the task's name that ended by then, the likest first: of that identity, index, or any."""
+    condition = f"t.name = :task AND i.task = t.id AND i.state = {_SUCCESS} AND i.finished_at <= :before"
+    values = {"task": task_name, "index": pack_index(index), "identity": pack_hash(identity), "before": before}
+    keys: list[int] = []
+    for narrower in (
+        f"i.identity = :identity AND {_PREFIX} = substr(:identity, 1, 8)",
+        "i.idx = :index",
+        "i.idx = (SELECT min(idx) FROM instances WHERE task = t.id)",
+    ):
+        found = connection.execute(
+            f"SELECT i.id FROM tasks t CROSS JOIN instances i WHERE {condition} AND {narrower}"
+            " ORDER BY i.finished_at DESC, i.id DESC LIMIT :limit",
+            {**values, "limit": limit},
+        )
+        keys += [key for (key,) in found if key not in keys]
+        if len(keys) >= limit:
+            break
+    rows = connection.execute(f"{INSTANCE_QUERY} WHERE i.id IN ({marks(len(keys))})", keys)
+    instances = (to_instance(row, None) for row in rows)  # without outputs that are files
+    return sorted(instances, key=lambda each: keys.index(each.id))[:limit]

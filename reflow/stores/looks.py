@@ -1,12 +1,14 @@
-"""What a person is shown of single instances, in short: which failed and how, which run longest."""
+"""What a person is shown of single instances: which failed and how, which run longest, what was like one before."""
 
 from __future__ import annotations
 
 import sqlite3
+from datetime import datetime
 from typing import Any
 
+from .. import clock
 from ..states import TaskState
-from . import moves, task_table
+from . import cache, moves, task_table
 from .connection import Database
 from .records import FailedInstance, RunningInstance, TaskInstanceRecord
 from .rows import INSTANCE_QUERY, to_instance, unpack_index
@@ -34,6 +36,12 @@ class Looks:
         """Return the instance with that database id, or None; without an output that is a file."""
         row = self._database.read(_row_of, instance)
         return to_instance(row, None) if row else None
+
+    def earlier_successes(
+        self, task_name: str, index: int | None, identity: str, before: datetime, limit: int
+    ) -> list[TaskInstanceRecord]:
+        """Return successes of tasks of that name that ended by then, the likest first: of that identity or index."""
+        return self._database.read(cache.earlier, task_name, index, identity, clock.from_datetime(before), limit)
 
 
 def _failures(connection: sqlite3.Connection, run_id: str, task_name: str | None, limit: int) -> list[FailedInstance]:

@@ -41,16 +41,16 @@ _WITHIN = """
        SET state = {state}, updated_at = :now, node = ifnull(:node, node),
            started_at = CASE WHEN started_at IS NULL OR :started_at < started_at THEN :started_at ELSE started_at END,
            finished_at = :finished_at, failure = :failure, exit_code = :exit_code, signal = :signal,
-           exception = :exception, max_rss = :max_rss, output_hash = :output_hash, output = :output,
-           output_file = :output_file, error = :error
+           exception = :exception, max_rss = :max_rss, cached_from = :cached_from,
+           output_hash = :output_hash, output = :output, output_file = :output_file, error = :error
      WHERE id = :instance AND attempt = :attempt AND state IN {sources}
 """
 _BEYOND = """
     UPDATE instances
        SET state = {state}, attempt = :attempt, updated_at = :now, wave = NULL, node = :node, started_at = :started_at,
            finished_at = :finished_at, failure = :failure, exit_code = :exit_code, signal = :signal,
-           exception = :exception, max_rss = :max_rss, output_hash = :output_hash, output = :output,
-           output_file = :output_file, error = :error
+           exception = :exception, max_rss = :max_rss, cached_from = :cached_from,
+           output_hash = :output_hash, output = :output, output_file = :output_file, error = :error
      WHERE id = :instance AND attempt < :attempt AND state IN {sources}
 """
 
@@ -277,7 +277,7 @@ class _Batch:
         if report.attempt == row.attempt and row.started_at is not None:
             started_at = row.started_at if started_at is None else min(started_at, row.started_at)
         self._tally.add(row.task, row.state, -1)
-        self._tally.add(row.task, state)
+        self._tally.add(row.task, state, cached=int(values["cached_from"] is not None))
         self._tally.span(row.task, state, started_at, values["finished_at"])
         row.state, row.attempt, row.started_at = state, report.attempt, started_at
         if report.state is not TaskState.RUNNING:
@@ -373,6 +373,7 @@ def _values(change: _Change, nodes: _Nodes, now: int) -> dict[str, object]:
         "signal": report.signal if final else None,
         "exception": storable(report.exception) or None if final else None,
         "max_rss": report.max_rss if final else None,
+        "cached_from": report.cached_from if report.state is TaskState.SUCCESS else None,
         "identity": pack_hash(identity),
         "output_hash": pack_hash(report.output_hash) if final else None,
         "output": _text(report.output) if final else None,

@@ -205,6 +205,8 @@ class Report:
     exception: str = ""
     #: The most memory that the attempt used, in KiB, where reconcile learnt it from the scheduler.
     max_rss: int | None = None
+    #: Id of the instance whose result the worker took over instead of running, for SUCCESS.
+    cached_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,12 @@ MIGRATIONS: dict[int, str] = {
         DROP TRIGGER instance_added;
         DROP TRIGGER instance_moved;
         CREATE TRIGGER instance_moved AFTER UPDATE OF state ON instances WHEN NOT EXISTS (SELECT 1 FROM bulk) BEGIN
-            UPDATE counts SET instances = instances - 1 WHERE task = OLD.task AND state = OLD.state;
             UPDATE counts
-               SET instances = instances + 1,
+               SET instances = instances - 1, cached = cached - (OLD.cached_from IS NOT NULL)
+             WHERE task = OLD.task AND state = OLD.state;
+            -- min() and max() of several values are NULL as soon as one of them is.
+            UPDATE counts
+               SET instances = instances + 1, cached = cached + (NEW.cached_from IS NOT NULL),
                    started_at = min(ifnull(started_at, NEW.started_at), ifnull(NEW.started_at, started_at)),
                    finished_at = max(ifnull(finished_at, NEW.finished_at), ifnull(NEW.finished_at, finished_at))
              WHERE task = NEW.task AND state = NEW.state;

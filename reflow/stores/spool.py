@@ -280,8 +280,10 @@ def decode(payload: bytes) -> tuple[Report, ...]:
 _DEFAULTS = {field.name: field.default for field in fields(Report) if field.default is not MISSING}
 _NAMES = tuple(field.name for field in fields(Report))
 
-_NUMBERS = frozenset({"instance", "attempt", "at", "pid", "restart", "exit_code", "signal", "started_at"})
-_TEXTS = frozenset({"node", "output", "output_hash", "identity", "error", "output_file"})
+_NUMBERS = frozenset(
+    {"instance", "attempt", "at", "pid", "restart", "exit_code", "signal", "started_at", "cached_from", "max_rss"}
+)
+_TEXTS = frozenset({"node", "output", "output_hash", "identity", "error", "output_file", "exception"})
 
 
 def _to_json(report: Report) -> dict[str, Any]:

@@ -210,3 +210,30 @@ def test_an_interrupt_is_one_word_and_130(project, done, failed):
     assert outcome.code == 130
     assert outcome.err.endswith("Aborted\n")
     assert "Traceback" not in outcome.err
+
+
+def test_explain_says_what_has_changed_since(project, done):
+    run = project.workflow.run_local(project.run_dir, n=4)
+    outcome = project.reflow("explain", run.run_id, "prepare")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == (
+        f"prepare of {run.run_id}: computed: changed: parameter\n"
+        f"Since prepare of {done.run_id}:\n  parameter 'n': 3 -> 4\n"
+    )
+    assert f"used again: nothing that decides has changed since square[2] of {done.run_id}" in (
+        project.reflow("explain", run.run_id, "square[2]").out
+    )
+
+
+def test_explain_as_json_is_one_object(project, done):
+    shown = json.loads(project.reflow("explain", done.run_id, "total", "--json").out)
+    assert (shown["task"], shown["index"], shown["outcome"]) == ("total", None, "miss")
+    assert shown["reason"] == "no task 'total' has succeeded before it"
+
+
+@pytest.mark.parametrize(("instance", "named"), [("square", "name an element"), ("sqare[1]", "Did you mean 'square'")])
+def test_explain_of_no_instance_is_one_line(project, done, instance, named):
+    outcome = project.reflow("explain", done.run_id, instance)
+    assert outcome.code == 1
+    assert is_one_line(outcome.err)
+    assert named in outcome.err

@@ -175,3 +175,17 @@ def test_a_job_that_the_scheduler_refuses_for_good_is_told_at_once(project, monk
     assert outcome.out.startswith("Created run ")
     assert "invalid partition specified: gpuu" in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_dry_run_says_of_each_task_how_many_results_would_be_used_again_and_shows_no_script_of_those(project, done):
+    words = ("submit", "--run-dir", project.run_dir, "--dry-run", "--executor", "slurm")
+    lines = project.pipeline(*words, "--n", 3).out.splitlines()
+    assert lines[:3] == [
+        "# prepare: 1 of 1 used again",
+        "# square: 3 of 3 used again",
+        "# total: 1 of 1 used again",
+    ]
+    assert "#SBATCH" not in "".join(lines)
+    changed = project.pipeline(*words, "--n", 4).out
+    assert "# prepare: 0 of 1 used again, 1 computed (changed: parameter 'n': 3 -> 4)" in changed
+    assert "#SBATCH" in changed

@@ -31,6 +31,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "declarations",
         "declared",
         "declared_classes",
+        "expansion",
         "failures",
         "flow",
         "graph",
@@ -54,18 +55,18 @@ LAYERS: dict[int, tuple[str, ...]] = {
     ),
     # Adapters.
     2: (
-        *("code", "config", "config_example", "executors.*", "rendering", "run_files", "stores.*", "waves"),
-        *("closures", "copies", "sources"),
+        *("code", "config", "config_example", "executors.*", "fingerprints", "rendering", "run_files", "stores.*"),
+        *("closures", "copies", "sources", "waves"),
     ),
     # Engine.
     3: (
-        *("asking", "checkpoints", "dispatch", "elements", "launch", "packs", "reconcile", "reuse", "sentinels"),
-        *("signals", "worker"),
+        *("asking", "checkpoints", "dispatch", "elements", "launch", "own_identity", "packs", "reconcile", "reuse"),
+        *("sentinels", "signals", "worker"),
     ),
     # Facade.
     4: (
-        *("attention", "cleaning", "local_run", "logs", "run", "status", "upkeep_checks", "waiting", "watching"),
-        *("description", "provenance", "workflow"),
+        *("attention", "cleaning", "description", "explain", "forecast", "local_run", "logs", "provenance", "run"),
+        *("status", "upkeep_checks", "waiting", "watching", "workflow"),
     ),
     # Edge.
     5: ("__init__", "__main__", "cli.*", "testing.*"),

@@ -338,7 +338,7 @@ def bad_attribute(x: Path.Nothing): ...
         (mark_without_type, "parameter 'x'.*(is no type|must evaluate to types)"),
         (mark_as_default, r"stands as the default; write `x: Annotated\[int, Param\(help='x'"),
         (wrong_mark, "parameter 'x'.*exactly one of both"),
-        (unknown_extra, "no option 'hlep'; it takes help, short, namespace, cache. Did you mean 'help'"),
+        (unknown_extra, "no option 'hlep'; it takes help, short, namespace, cache, content. Did you mean 'help'"),
         (number, "parameter 'x'"),
         (marked_return, "what it returns.*mark parameters"),
         (bad_attribute, "parameter 'x'.*Path.Nothing"),
