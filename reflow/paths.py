@@ -57,12 +57,10 @@ def safe_name(name: str) -> str:
 class RunFolder:
     """The files of one run inside its run directory."""
 
-    #: The folders in it, made with the run, and the files that come and go.
-    FOLDERS = ("scripts", "waves", "packs", "logs", "code")
+    #: All that is reflow's own in it: folders, which are made with it, and files that come and go. What stands here is
+    #: deleted with the run, and nothing else.
+    FOLDERS = ("scripts", "waves", "packs", "logs", "code", "checkpoints")
     FILES = ("dispatch.lock", "asked.json", "asked.new", "asked.lock", "alarm", "patience.lock")
-
-    #: All that is reflow's own in it. What stands here is deleted with the run, and nothing else.
-    PARTS = (*FOLDERS, *FILES)
 
     def __init__(self, run_dir: Path | str, run_id: str) -> None:
         self.run_dir = Path(run_dir)

@@ -43,14 +43,14 @@ def measure(folder: RunFolder) -> Usage:
     total = Usage()
     with _opened(folder) as descriptor:
         if descriptor is not None:
-            for name in folder.PARTS:
+            for name in (*folder.FOLDERS, *folder.FILES):
                 total += _measure(name, descriptor)
     return total
 
 
 def check_removable(folder: RunFolder) -> None:
     """Raise `ReflowError` when this user may not delete the run's files."""
-    places = [folder.path, *(folder.path / name for name in folder.PARTS)]
+    places = [folder.path, *(folder.path / name for name in folder.FOLDERS)]
     for place in places:
         if place.is_dir() and not place.is_symlink() and not os.access(place, os.W_OK | os.X_OK):
             raise _not_ours(folder, place)
@@ -65,8 +65,12 @@ def remove(folder: RunFolder) -> list[str]:
         with _opened(folder) as descriptor:
             if descriptor is None:
                 return []
-            for name in folder.PARTS:
+            for name in (*folder.FOLDERS, *folder.FILES):
                 _remove(name, descriptor)
+            half_written = tuple(f".{name}." for name in folder.FILES)
+            for name in os.listdir(descriptor):
+                if name.startswith(half_written):
+                    _remove(name, descriptor)
             left = sorted(os.listdir(descriptor))
         if not left:
             for place in (folder.path, folder.path.parent):

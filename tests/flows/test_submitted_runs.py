@@ -7,8 +7,10 @@ from typing import Annotated
 import pytest
 
 from reflow import Config, LocalExecutor, Result, RunState, SlurmExecutor, TaskState, Workflow
+from reflow.cleaning import plan_named, remove
 from reflow.config import DispatchConfig
 from reflow.stores.sqlite import SqliteStore
+from reflow.stores.upkeep import Upkeep
 from reflow.waves import WaveFile
 
 from . import scenarios
@@ -94,3 +96,17 @@ def test_a_worker_that_cannot_start_is_settled_from_the_schedulers_account(tmp_p
     failed = store.get_task_instance_record(run.run_id, "only", None)
     assert (failed.state, failed.exit_code) == (TaskState.FAILED, 1)
     assert "the job ends before its task begins" in run.logs("only")
+
+
+def test_a_run_that_is_removed_leaves_nothing_behind(tmp_path, store, executor):
+    """Every file that a run makes in its folder is known to the removal."""
+    run = scenarios.three_failures(tmp_path, store, executor, width=12, seconds=90)
+    run.status(as_dict=True)
+    folder = run.run_dir / "reflow" / run.run_id
+    (folder / ".asked.json.4711").write_text("half")
+    left: list[str] = []
+    with Upkeep(store.path) as upkeep:
+        remove(upkeep, plan_named(upkeep, [run.run_id]), left.append)
+    assert left == []
+    assert not folder.exists()
+    assert store.list_run_records() == []
