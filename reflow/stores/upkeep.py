@@ -69,10 +69,10 @@ class Upkeep:
             self._merger.merge_held()
             self._database.transaction(removal.begin, run_id)
 
-    def remove_instances(self, run_id: str, *, per_turn: int = ROWS_PER_TURN) -> Iterator[int]:
+    def remove_instances(self, run_id: str) -> Iterator[int]:
         """Delete the instances of a run whose removal has begun; yields after each turn how many it deleted."""
         while True:
-            deleted = self._database.write(removal.delete_instances, run_id, per_turn)
+            deleted = self._database.write(removal.delete_instances, run_id, ROWS_PER_TURN)
             if not deleted:
                 return
             yield deleted
@@ -88,7 +88,7 @@ class Upkeep:
             return []
         # The spool first: what is merged between the two looks is named by its row then.
         named = {
-            str(getattr(report, "output_file", "") or "")
+            report.output_file
             for name in self._spool.names()
             for published in [self._spool.read(name)]
             for report in (published.reports if published else ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,15 +66,19 @@ import logging, sys
 from reflow.elements import publish_stubbornly
 from reflow.stores.spool import Spool, decode
 logging.basicConfig(format="%(message)s")
-publish_stubbornly(Spool(sys.argv[1]).publish, decode(sys.argv[2].encode()))
+publish_stubbornly(Spool(sys.argv[1]).publish, decode(sys.stdin.buffer.read()))
 """
 
 
-def test_a_worker_keeps_its_result_until_the_full_disk_has_space_again(manifest, disk):
+@pytest.mark.parametrize("report", [DONE, replace(DONE, output='"' + "x" * 200_000 + '"')], ids=["small", "big"])
+def test_a_worker_keeps_its_result_until_the_full_disk_has_space_again(manifest, disk, report):
     filler = fill(disk)
-    words = [sys.executable, "-c", PUBLISH, str(manifest.path), encode([DONE]).decode()]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as worker:
+    words = [sys.executable, "-c", PUBLISH, str(manifest.path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin is not None
         assert worker.stderr is not None
+        worker.stdin.write(encode([report]).decode())
+        worker.stdin.close()
         said = worker.stderr.readline()
         assert "No space left" in said
         assert "trying again" in said
