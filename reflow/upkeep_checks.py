@@ -45,9 +45,13 @@ def _is_ours(folder: Path, manifest: Path) -> bool:
 
 def manifest_of(folder: Path) -> Path | None:
     """Return the manifest that the workers of a run's folder report to; None where no wave file tells."""
-    for wave in sorted((folder / "waves").glob("*.wave")):
+    try:
+        names = sorted(os.listdir(folder / "waves"))
+    except OSError:  # missing, or another user's
+        return None
+    for name in names:
         with suppress(ReflowError, ValueError, TypeError, KeyError):
-            opened = WaveFile(wave)
+            opened = WaveFile(folder / "waves" / name)
             opened.close()
             return Path(opened.header.manifest)
     return None
