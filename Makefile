@@ -5,6 +5,8 @@ PYTHON3 ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# Most tests wait for other processes; with PARALLEL= they run one after the other and their prints are seen.
+PARALLEL ?= -n 4 --dist worksteal
 
 .PHONY: help demo test lint bench stress chaos setup slurm
 
@@ -24,7 +26,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	@test "$$(id -u)" -ne 0 || tools/install-slurm.sh || true
 	@test "$$(id -u)" -ne 0 || tools/install-native.sh || true
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+	$(PYTHON) -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(PYTHON) -m ruff check .

@@ -8,6 +8,22 @@ from __future__ import annotations
 
 from enum import Enum
 
+#: What code of the user's own raises when it is loaded or asked, as opposed to what ends a process. A class of her own
+#: passes through: Python shows it as hers.
+ORDINARY_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 class ReflowError(Exception):
     """Base of all errors that reflow raises for a person to read."""

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import codec, identity, inputs
-from .errors import CodecError
+from .errors import ORDINARY_ERRORS, CodecError
 from .fingerprints import Fingerprints
 from .spec import RunSettings, TaskPlan
 from .stores.records import CachedResult, NewInstance
@@ -26,21 +26,6 @@ if TYPE_CHECKING:
 MOST_FILES = 1_000
 
 _log = logging.getLogger("reflow")
-
-# What a user's function may raise about a result that it does not like.
-_REJECTIONS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class EarlierResults(Protocol):
@@ -149,7 +134,7 @@ class Reuse:
         try:
             value: Any = codec.loads(self.earlier.cached_output(result) or "null", task.signature.returns)
             return None if task.verify(value) else f"verify= of task '{plan.name}' rejected it"
-        except (CodecError, *_REJECTIONS) as error:
+        except (CodecError, *ORDINARY_ERRORS) as error:
             _log.warning("verify= of task '%s' raised %r about an earlier result: it is not used", plan.name, error)
             return f"verify= of task '{plan.name}' raised {error!r}"
 

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import click
 
 from .. import __version__
 from ..errors import ReflowError
-from ..suggest import did_you_mean
+from .groups import LazyGroup
 
 if TYPE_CHECKING:
     from ..workflow import Workflow
@@ -31,37 +30,18 @@ ABORTED = 130
 PIPE_CLOSED = 141
 
 
-class _Commands(click.Group):
-    """The commands, each imported when it is asked for; with a workflow they are that workflow's own."""
+def _commands(workflow: Workflow | None) -> LazyGroup:
+    group = LazyGroup(COMMANDS, workflow, help=_help(workflow), invoke_without_command=True, callback=_without_command)
+    group.params.append(_version_option())
+    return group
 
-    def __init__(self, workflow: Workflow | None) -> None:
-        super().__init__(help=_help(workflow), invoke_without_command=True, callback=self._without_command)
-        self._workflow = workflow
-        self.params.append(_version_option())
 
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f".{name}", __package__).command(self._workflow)
-        return command
-
-    def resolve_command(
-        self, context: click.Context, words: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if words[0] not in COMMANDS and not words[0].startswith("-"):
-            hint = did_you_mean(words[0], COMMANDS) or f" The commands are: {', '.join(COMMANDS)}."
-            raise click.UsageError(f"there is no command '{words[0]}'.{hint}", context)
-        return super().resolve_command(context, words)
-
-    def _without_command(self) -> int:
-        context = click.get_current_context()
-        if context.invoked_subcommand is None:
-            click.echo(context.get_help(), err=True)
-            return 2
-        return 0
+def _without_command() -> int:
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        return 2
+    return 0
 
 
 def run(workflow: Workflow | None, argv: Sequence[str] | None) -> int:
@@ -69,7 +49,7 @@ def run(workflow: Workflow | None, argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     with _warnings_on_stderr():
         try:
-            with _Commands(workflow).make_context(_program(workflow), words) as context:
+            with _commands(workflow).make_context(_program(workflow), words) as context:
                 code = context.command.invoke(context)
             sys.stdout.flush()  # here, so that a closed pipe is met where it is handled
         except click.exceptions.Exit as request:

@@ -11,28 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import PipelineError, ReflowError
+from ..errors import ORDINARY_ERRORS, PipelineError, ReflowError
 from ..suggest import did_you_mean
 
 if TYPE_CHECKING:
     from ..workflow import Workflow
 
 
-# What a file raises while it is loaded. A class of the user's own passes through: Python shows it as hers.
-_LOADING_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    ReflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+_LOADING_ERRORS = (ReflowError, *ORDINARY_ERRORS)
 
 
 class PipelineCommand(click.Command):

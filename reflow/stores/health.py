@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from ..errors import ManifestError
 from . import counting, locking, removal, sharing
 from .connection import Database
+from .files import age_of, names_in
 from .merging import Merger
 from .spool import Spool
 from .upkeep import YOUNG_SECONDS, Upkeep, output_files
@@ -150,7 +150,7 @@ class Health:
             )
 
     def _report_findings(self) -> Iterator[Finding]:
-        stranded = [name for name in self._spool.waiting() if _age(self._spool.path / name) > STRANDED_SECONDS]
+        stranded = [name for name in self._spool.waiting() if age_of(self._spool.path / name) > STRANDED_SECONDS]
         if stranded and not self._is_being_merged():
             yield Finding(
                 f"{_count(len(stranded), 'report')} in '{self._spool.path}' wait, and nobody merges them.",
@@ -221,10 +221,12 @@ class Health:
 
     def _stale_files(self) -> Iterator[Path]:
         places = [self._spool.path, *{path.parent for path in output_files(self.path)}]
-        candidates = [path for place in places for path in _entries(place) if path.name.startswith(".")]
-        candidates += [path for path in _entries(self.path.parent) if path.name.startswith(".reflow-lock-test-")]
+        candidates = [place / name for place in places for name in names_in(place) if name.startswith(".")]
+        candidates += [
+            self.path.parent / name for name in names_in(self.path.parent) if name.startswith(".reflow-lock-test-")
+        ]
         for path in candidates:
-            if _age(path) > (STALE_SECONDS if path.parent == self._spool.path else YOUNG_SECONDS):
+            if age_of(path) > (STALE_SECONDS if path.parent == self._spool.path else YOUNG_SECONDS):
                 yield path
 
     def _reset_journal_mode(self) -> None:
@@ -292,20 +294,6 @@ def _free_bytes(connection: sqlite3.Connection) -> tuple[int, int]:
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "freelist_count", "page_count")
     )
     return size * free, size * pages
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - os.stat(path, follow_symlinks=False).st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _delete_all(paths: list[Path]) -> None:

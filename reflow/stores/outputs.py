@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..errors import ManifestError
 from . import sharing
+from .files import sync_folder
 from .records import Report
 
 _log = logging.getLogger("reflow")
@@ -106,7 +107,7 @@ class OutputFiles:
         if not folder.is_dir():
             for made in (self.path, folder):
                 sharing.make_folder(made)
-                _sync(made.parent)
+                sync_folder(made.parent)
         temporary = folder / f".{path.name}.{os.getpid():x}.{os.urandom(6).hex()}"
         descriptor = sharing.open_file(temporary, os.O_WRONLY | os.O_EXCL)
         try:
@@ -119,7 +120,7 @@ class OutputFiles:
             with suppress(OSError):  # the first error is the one to tell
                 os.unlink(temporary)
             raise
-        _sync(folder)
+        sync_folder(folder)
 
 
 def _is_there(path: Path, size: int) -> bool:
@@ -131,13 +132,3 @@ def _is_there(path: Path, size: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _sync(folder: Path) -> None:
-    """Ask for the folder's entries to survive a power failure too."""
-    with suppress(OSError):  # some network file systems cannot sync a folder, and need not
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -24,6 +24,7 @@ from typing import Any
 from ..errors import ManifestError
 from ..states import FINAL, RANK, TaskState
 from . import sharing
+from .files import sync_folder
 from .outputs import OutputFiles
 from .records import Failure, Report
 
@@ -79,7 +80,7 @@ class Spool:
                 "the mount of that folder"
             ) from error
         if any(report.state in FINAL for report in reports):
-            _sync_folder(self.path)  # a result is worth that, a RUNNING is not
+            sync_folder(self.path)  # a result is worth that, a RUNNING is not
 
     def is_empty(self) -> bool:
         """Look afresh and return whether nothing waits to be merged."""
@@ -191,7 +192,7 @@ class Spool:
             # which a client of NFS missed the answer. Then the report comes twice, which does no harm.
             sharing.make_folder(self.path)
             self._put_entry(name, payload)
-            _sync_folder(self.path.parent)  # a power failure must not take the folder with all that is in it
+            sync_folder(self.path.parent)  # a power failure must not take the folder with all that is in it
 
     def _put_entry(self, name: str, payload: bytes) -> None:
         if len(payload) < _LONGEST_LINK and self._put_link(name, payload):
@@ -233,16 +234,6 @@ class Spool:
                 raise
         with open(path, "rb") as file:
             return file.read()
-
-
-def _sync_folder(path: Path) -> None:
-    """Ask for the folder's entries to survive a power failure too."""
-    with suppress(OSError):  # some network file systems cannot sync a folder, and need not
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _is_published(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from . import removal
 from .connection import Database
+from .files import age_of, names_in
 from .merging import Merger
 from .removal import RemovableRun
 from .spool import Spool
@@ -83,7 +83,7 @@ class Upkeep:
 
     def unnamed_outputs(self, *, young_seconds: float = YOUNG_SECONDS) -> list[Path]:
         """Return the files of big outputs that no row and no published report names, without young ones."""
-        files = [path for path in output_files(self.path) if _age(path) > young_seconds]
+        files = [path for path in output_files(self.path) if age_of(path) > young_seconds]
         if not files:
             return []
         # The spool first: what is merged between the two looks is named by its row then.
@@ -103,7 +103,7 @@ class Upkeep:
         aside = path.with_name(f".{path.name}.unnamed")
         with suppress(FileNotFoundError):
             os.rename(path, aside)
-            if _age(aside) > young_seconds:
+            if age_of(aside) > young_seconds:
                 os.unlink(aside)
             else:
                 os.rename(aside, path)
@@ -112,21 +112,7 @@ class Upkeep:
 def output_files(manifest: Path) -> Iterator[Path]:
     """Yield the files of big outputs beside a manifest: ``<manifest>.outputs/<2 hex>/<64 hex>``."""
     folder = Path(f"{manifest}.outputs")
-    for name in _names(folder):
-        for file in _names(folder / name):
+    for name in names_in(folder):
+        for file in names_in(folder / name):
             if len(file) == 64 and file.startswith(name):
                 yield folder / name / file
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - os.stat(path, follow_symlinks=False).st_mtime
-    except FileNotFoundError:
-        return 0.0

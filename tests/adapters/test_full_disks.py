@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,25 +16,16 @@ from reflow.stores.records import Report
 from reflow.stores.spool import Spool, encode
 from reflow.stores.sqlite import SqliteStore
 
+from ..disks import small_disk
+
 DONE = Report(1, 1, TaskState.SUCCESS, 50, node="n1", pid=4, output='"' + "x" * 300 + '"', output_hash="5f" * 32)
-
-
-def mount(*words: object) -> None:
-    done = subprocess.run(["mount", *map(str, words)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
 
 
 @pytest.fixture
 def disk(tmp_path):
     """A disk of one megabyte."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", folder)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,7 +146,9 @@ def as_an_ordinary_user(program: str, *arguments: str) -> subprocess.CompletedPr
 
 
 def make_reachable(folder: Path) -> None:
-    for parent in [folder, *folder.parents][:3]:
+    for parent in [folder, *folder.parents]:
+        if parent == Path(tempfile.gettempdir()):
+            break
         parent.chmod(parent.stat().st_mode | 0o055)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-import subprocess
 
 import pytest
 
@@ -14,6 +12,7 @@ from reflow.states import TaskState
 from reflow.stores.records import Report
 from reflow.stores.sqlite import SqliteStore
 
+from ..disks import mount, small_disk
 from .conftest import is_one_line
 from .users import make_user, reachable_folder
 
@@ -32,22 +31,10 @@ def words_of(command: tuple[str, ...], run_id: str, copy: object) -> list[str]:
     return [{"RUN": run_id, "COPY": str(copy)}.get(word, word) for word in command]
 
 
-def mount(*words: object) -> None:
-    done = subprocess.run(["mount", *map(str, words)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
-
-
 @pytest.fixture
 def disk(tmp_path):
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", folder)
-    yield folder
-    while os.path.ismount(folder):
-        subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk(tmp_path / "disk", "2m") as folder:
+        yield folder
 
 
 @pytest.fixture

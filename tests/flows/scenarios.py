@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from reflow import RunState, TaskState, Workflow
@@ -10,6 +12,14 @@ from reflow.run import Run
 from reflow.stores.sqlite import SqliteStore
 
 PIPELINES = Path(__file__).parent.parent / "pipelines"
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until something is so that nobody announces."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 def survey() -> Workflow:

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 
-from reflow import LocalExecutor, Result, RunDir, RunState, SlurmExecutor, TaskState, Workflow
+from reflow import Result, RunDir, RunState, SlurmExecutor, TaskState, Workflow
 from reflow.indices import Indices
-from reflow.stores.sqlite import SqliteStore
 
-from .scenarios import states
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
-
-
-@pytest.fixture(params=["local", "fake Slurm"])
-def executor(request, tmp_path):
-    if request.param == "local":
-        return LocalExecutor(folder=str(tmp_path / "queue"), cpus=4)
-    request.getfixturevalue("fake_slurm")
-    return SlurmExecutor()
+from .scenarios import states, until
 
 
 def wait_for(file: Path, seconds: float = 30.0) -> None:
@@ -37,13 +21,6 @@ def wait_for(file: Path, seconds: float = 30.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{file} was never made")
         time.sleep(0.02)
-
-
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def diamond() -> Workflow:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-
 from reflow import RunState, SlurmExecutor
-from reflow.stores.sqlite import SqliteStore
 
 from . import scenarios
 
 FULL = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: " + (
     "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n"
 )
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
 
 
 def test_a_first_job_that_is_deferred_leaves_an_alarm_that_submits_it(tmp_path, store, fake_slurm):

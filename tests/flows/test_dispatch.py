@@ -17,12 +17,6 @@ from reflow.stores.sqlite import SqliteStore
 from . import scenarios
 
 
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
-
-
 def in_child(action):
     """Run `action` in a forked process and return its exit code, minus the signal's number."""
     child = os.fork()

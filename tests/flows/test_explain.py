@@ -10,13 +10,6 @@ import pytest
 
 from reflow import Param, Result, RunDir, Workflow
 from reflow.paths import RunFolder
-from reflow.stores.sqlite import SqliteStore
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -8,13 +8,6 @@ from typing import Annotated
 import pytest
 
 from reflow import Result, Workflow
-from reflow.stores.sqlite import SqliteStore
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
 
 
 @pytest.fixture

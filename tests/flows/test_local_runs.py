@@ -14,15 +14,8 @@ import pytest
 from reflow import Param, Result, RunDir, RunState, TaskState, Workflow
 from reflow.code import load_file
 from reflow.errors import ReflowError
-from reflow.stores.sqlite import SqliteStore
 
 from .scenarios import states, survey
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
 
 
 @pytest.fixture(params=[1, 3], ids=["in this process", "in three processes"])

@@ -13,7 +13,6 @@ import pytest
 from reflow import LocalExecutor, RunState
 from reflow.code import load_file
 from reflow.local_run import DirectExecutor
-from reflow.stores.sqlite import SqliteStore
 
 PIPELINE = """
     from dataclasses import dataclass
@@ -63,12 +62,6 @@ def project(tmp_path, monkeypatch):
     yield folder
     for name in set(sys.modules) - known:
         del sys.modules[name]
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
 
 
 def change_everything(project):

@@ -11,24 +11,9 @@ from typing import Annotated
 
 import pytest
 
-from reflow import LocalExecutor, Result, RunDir, RunState, SlurmExecutor, TaskState, Workflow
-from reflow.stores.sqlite import SqliteStore
+from reflow import Result, RunDir, RunState, SlurmExecutor, TaskState, Workflow
 
-from .scenarios import states
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
-
-
-@pytest.fixture(params=["local", "fake Slurm"])
-def executor(request, tmp_path):
-    if request.param == "local":
-        return LocalExecutor(folder=str(tmp_path / "queue"), cpus=4)
-    request.getfixturevalue("fake_slurm")
-    return SlurmExecutor()
+from .scenarios import states, until
 
 
 def packed(*, pack=4, element_time=None, setup=(), mem="4G"):
@@ -126,9 +111,9 @@ def test_a_pack_whose_job_fails_before_python_begins_is_not_tried_for_ever(tmp_p
 def test_a_requeued_pack_does_not_run_again_what_it_has_finished(tmp_path, store, fake_slurm):
     (tmp_path / "do-2").write_text("hang")
     run = packed().submit(tmp_path, store=store, executor=SlurmExecutor(), size=4)
-    wait_for(lambda: (tmp_path / "ran").exists() and ran(tmp_path) == [0, 1, 2])
+    until(lambda: (tmp_path / "ran").exists() and ran(tmp_path) == [0, 1, 2])
     # What is finished is published within a quarter of a second, while element 2 goes on.
-    wait_for(lambda: store.merge() and states(run, "work")[1] is TaskState.SUCCESS)
+    until(lambda: store.merge() and states(run, "work")[1] is TaskState.SUCCESS)
     (tmp_path / "do-2").unlink()
     (wave,) = [wave for wave in store.list_waves(run.run_id) if wave.task_name == "work"]
     fake_slurm.run("scontrol", "requeue", f"{wave.job_id}_0")
@@ -139,7 +124,7 @@ def test_a_requeued_pack_does_not_run_again_what_it_has_finished(tmp_path, store
 def test_a_pack_that_a_person_cancels_is_not_submitted_again(tmp_path, store, fake_slurm):
     (tmp_path / "do-1").write_text("hang")
     run = packed().submit(tmp_path, store=store, executor=SlurmExecutor(), size=4)
-    wait_for(lambda: (tmp_path / "ran").exists() and ran(tmp_path) == [0, 1])
+    until(lambda: (tmp_path / "ran").exists() and ran(tmp_path) == [0, 1])
     (wave,) = [wave for wave in store.list_waves(run.run_id) if wave.task_name == "work"]
     fake_slurm.run("scancel", f"{wave.job_id}_0")
     assert run.wait(60) is RunState.FAILED
@@ -181,10 +166,3 @@ def test_run_local_takes_no_notice_of_packs(tmp_path, store):
 def test_what_a_pack_cannot_be_is_said_at_once(options, words):
     with pytest.raises((TypeError, ValueError), match=words):
         Workflow("wrong").job(**{"array": True, **options})(lambda: None)
-
-
-def wait_for(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reflow import LocalExecutor, RunState, SlurmExecutor
+from reflow import RunState, SlurmExecutor
 from reflow.stores.sqlite import SqliteStore
 
 from . import scenarios
@@ -14,14 +14,6 @@ from . import scenarios
 def store(tmp_path):
     with SqliteStore(tmp_path / "manifest.db", publish_only=True) as opened:
         yield opened
-
-
-@pytest.fixture(params=["local", "fake Slurm"])
-def executor(request, tmp_path):
-    if request.param == "local":
-        return LocalExecutor(folder=str(tmp_path / "queue"), cpus=4)
-    request.getfixturevalue("fake_slurm")
-    return SlurmExecutor()
 
 
 def test_a_run_with_fan_out_chain_and_gather_ends(tmp_path, store, executor):

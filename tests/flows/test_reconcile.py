@@ -15,11 +15,7 @@ from reflow.reconcile import reconcile
 from reflow.run import Run
 from reflow.stores.sqlite import SqliteStore
 
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
+from .scenarios import until
 
 
 def waiting() -> Workflow:
@@ -40,13 +36,6 @@ def waiting() -> Workflow:
         return number
 
     return workflow
-
-
-def until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -9,13 +9,6 @@ from typing import Annotated
 import pytest
 
 from reflow import Result, RunDir, RunState, SlurmExecutor, TaskState, Workflow
-from reflow.stores.sqlite import SqliteStore
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
 
 
 def flaky(failures: int = 1, **options) -> Workflow:

@@ -16,7 +16,6 @@ from reflow.config import DefaultsConfig
 from reflow.dispatch import dispatch, open_run
 from reflow.local_run import DirectExecutor
 from reflow.signals import Interruption
-from reflow.stores.sqlite import SqliteStore
 from reflow.waves import WaveFile
 from reflow.worker import run_slots
 
@@ -47,12 +46,6 @@ def finish(run, *, dispatch_from: Path) -> None:
         run._store.merge(wait=True)
         run._store.request_dispatch(run.run_id)
         dispatch(open_run(run._store, run.run_id, executor), wait=True)
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
 
 
 @pytest.fixture(params=["run_local", "fake Slurm"])

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import pytest
-
 from reflow import Config, LocalExecutor, Result, RunState, SlurmExecutor, TaskState, Workflow
 from reflow.cleaning import plan_named, remove
 from reflow.config import DispatchConfig
-from reflow.stores.sqlite import SqliteStore
 from reflow.stores.upkeep import Upkeep
 from reflow.waves import WaveFile
 
 from . import scenarios
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
-
-
-@pytest.fixture(params=["local", "fake Slurm"])
-def executor(request, tmp_path):
-    if request.param == "local":
-        return LocalExecutor(folder=str(tmp_path / "queue"), cpus=4)
-    request.getfixturevalue("fake_slurm")
-    return SlurmExecutor()
 
 
 def test_fan_out_chain_and_gather(tmp_path, store, executor):

@@ -10,24 +10,9 @@ from typing import Annotated
 
 import pytest
 
-from reflow import Checkpoint, LocalExecutor, Result, RunDir, RunState, SlurmExecutor, TaskInterrupted, Workflow
-from reflow.stores.sqlite import SqliteStore
+from reflow import Checkpoint, Result, RunDir, RunState, SlurmExecutor, TaskInterrupted, Workflow
 
 from .scenarios import states
-
-
-@pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
-
-
-@pytest.fixture(params=["local", "fake Slurm"])
-def executor(request, tmp_path):
-    if request.param == "local":
-        return LocalExecutor(folder=str(tmp_path / "queue"), cpus=4)
-    request.getfixturevalue("fake_slurm")
-    return SlurmExecutor()
 
 
 def counting(*, steps=3, how="waits for the signal", resume=True, saves=True, limit="00:00:06", before=3, mem="4G"):

@@ -6,13 +6,13 @@ import logging
 import os
 import signal
 import threading
-import time
 
 import pytest
 
 from reflow import RunState, SlurmExecutor, TaskState, Workflow
 from reflow.code import load_file
-from reflow.stores.sqlite import SqliteStore
+
+from .scenarios import until
 
 SLEEPERS = """
 import os, time
@@ -35,12 +35,6 @@ def sleeper(number: Annotated[int, Result("numbers")], run_dir: RunDir) -> int:
 
 
 @pytest.fixture
-def store(tmp_path):
-    with SqliteStore(tmp_path / "manifest.db") as opened:
-        yield opened
-
-
-@pytest.fixture
 def run(tmp_path, store, fake_slurm):
     """A run whose two elements are running until the file ``open`` is there."""
     (tmp_path / "sleepers.py").write_text(SLEEPERS)
@@ -53,13 +47,6 @@ def run(tmp_path, store, fake_slurm):
 def pid_of(run, number):
     path = run.run_dir / f"pid-{number}"
     return int(path.read_text() or 0) if path.exists() else 0
-
-
-def until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_a_run_whose_workers_and_sentinels_are_all_gone_is_settled_by_who_waits(run, store, fake_slurm):
