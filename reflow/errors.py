@@ -41,6 +41,10 @@ class ResultRemoved(ManifestError):
     """A result that the cache had found was removed, by `clean`, before it could be taken over."""
 
 
+class RetryRefused(ReflowError):
+    """Damaged results cannot be made again within this run; names the tasks and what to do instead."""
+
+
 class TrustError(ReflowError):
     """Others may change a file that decides what runs; names the file, who they are and what to do."""
 

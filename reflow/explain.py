@@ -18,7 +18,7 @@ from .inputs import Value
 from .paths import RunFolder
 from .reuse import Reuse
 from .spec import Delivery, ResultInput, RunSettings, Take, TaskPlan
-from .states import FINAL
+from .states import FINAL, TaskState
 from .stores.records import CachedResult, TaskInstanceRecord
 from .stores.sqlite import SqliteStore
 from .wording import instance_name
@@ -118,6 +118,10 @@ def explain(store: SqliteStore, run_id: str, task: str, instance: TaskInstanceRe
             return answer("hit", "the run that it was taken from is no longer in the manifest")
         name = instance_name(task, source.array_index)
         return answer("hit", f"nothing that decides has changed since {name} of {source.run_id}", source)
+    if any(each.state is TaskState.SUCCESS for each in store.list_attempts(instance.id)):
+        return answer(
+            "miss", "a retry made it again, because files of its result, or of one that it was made from, were damaged"
+        )
     case = case_of(store, run_id, task, index)
     if not instance.identity and instance.state not in FINAL and never_reused(case, reuse) is None:
         return answer("open", "its parent element has no result yet; it looks for an earlier result when it starts")

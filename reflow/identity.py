@@ -26,8 +26,8 @@ CHANGED = "changed while it ran"
 # Where one of these occurs in a JSON text, the same value could also be spelled otherwise.
 _SPELLINGS = re.compile(r"[{\[\\]")
 
-# Every path is tagged with a kind that ends so.
-_PATH_MARK = 'path"'
+#: Stands in every JSON text that has a path inside: each is tagged with a kind that ends so.
+PATH_MARK = 'path"'
 
 # surrogatepass, because a foreign JSON text may hold half a surrogate pair.
 _writer = json.JSONEncoder(ensure_ascii=False, sort_keys=True, check_circular=False, separators=(",", ":"))
@@ -44,7 +44,7 @@ class _Untellable(Exception):
 
 def may_hold_paths(text: str) -> bool:
     """Return False for the JSON text of a value that has no path inside; True may be wrong."""
-    return _PATH_MARK in text
+    return PATH_MARK in text
 
 
 def hash_value(text: str, fingerprint: Callable[[str], str | None] | None = None) -> str:

@@ -228,9 +228,9 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
 
     def text_of(row: SlotRow) -> str:
         own = {parameter: ids[row.index or 0] for parameter, ids in parents.items()}
-        return slot_text(
-            row.instance, row.index, row.attempt, _identity_now(row, plan, header, reuse.fingerprints), row.input, own
-        )
+        # With a parent to look for, the worker will know.
+        now = "" if own else _identity_now(row, plan, header, reuse.fingerprints)
+        return slot_text(row.instance, row.index, row.attempt, now, row.input, own)
 
     path = run.folder.wave(wave.id)
     slots = _by_slot(run.store.wave_rows(wave.id), wave)
@@ -239,11 +239,14 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
 
 
 def _identity_now(row: SlotRow, plan: TaskPlan, header: WaveHeader, fingerprints: Fingerprints) -> str:
-    """Return the instance's identity; of a gather that is tried again, that of what it gathers this time."""
-    if not (plan.config.allow_partial and row.attempt > 1):
-        return row.identity
-    if plan.chain_parents:
-        return ""  # its worker will know
+    """Return the instance's identity where the manifest has none, or another: '' where that one stands.
+
+    It has none where a parent had no result yet or gave up the one it had; a gather of what succeeded may gather more
+    when it is tried again.
+    """
+    is_cached = bool(plan.config.cache and plan.code)
+    if not is_cached or (row.is_identified and not (plan.config.allow_partial and row.attempt > 1)):
+        return ""
     own = json.loads(row.input) if row.input else {}
     hashes = {name: identity.hash_value(json.dumps(value), fingerprints) for name, value in own.items()}
     return inputs.instance_identity(plan, header.input_hash, {**header.shared_hashes, **hashes})

@@ -37,7 +37,7 @@ class OwnIdentity:
         self._parents = parents
         self._source = source
         self._task = task
-        #: What dispatch recorded, where that is the last word; else as the files are when the element starts.
+        #: '' where what the manifest has is the last word; else as the files are when the element starts.
         self.identity = record.identity
         if parents or task.verify is not None or self._names_files():
             self.identity = self._now()
@@ -48,8 +48,9 @@ class OwnIdentity:
         return fingerprints_of(header.path_fingerprint, header.working_dir, header.run_dir, header.manifest)
 
     def earlier_result(self) -> CachedResult | None:
-        """Look once more, where dispatch could not: the parents had no result yet, or her function must be asked."""
-        if not self.identity or not (self._parents or self._task.verify is not None):
+        """Look once more, where dispatch could not: parents had no result yet or another one, or `verify=` is asked."""
+        is_new = bool(self._parents or self._record.identity)
+        if not self.identity or not (is_new or self._task.verify is not None):
             return None
         try:
             return self._reuse().find(self._header.plan, self.identity)

@@ -102,7 +102,25 @@ class Reuse:
 
     def why_not(self, plan: TaskPlan, result: CachedResult) -> str | None:
         """Return why an earlier result of the same identity cannot be used, or None."""
-        return self._files_gone(result) or self._rejected(plan, result)
+        output = self.earlier.cached_output(result)
+        if output is None:
+            return "its output is gone"
+        return self._files_gone(output, result.output_hash) or self._rejected(plan, output)
+
+    def is_spoilt(self, plan: TaskPlan, output: str | None, recorded_hash: str) -> bool:
+        """Return whether a person's retry should make a result of the run itself again.
+
+        That is so when it is gone (None), when files that it names are gone or changed, and when `verify=` rejects it.
+        Of files that could not be told when it was made (a huge folder), only that they are gone.
+        """
+        if output is None:
+            return True
+        if identity.may_hold_paths(output):
+            if not recorded_hash and any(self.fingerprints(path) == "" for path in codec.paths_in(json.loads(output))):
+                return True
+            if recorded_hash and self.is_damaged(output, recorded_hash):
+                return True
+        return self._rejected(plan, output) is not None
 
     def is_damaged(self, output: str, recorded_hash: str) -> bool:
         """Return whether a result names files that are not as they were when it was made, or cannot be told."""
@@ -111,14 +129,11 @@ class Reuse:
         now = identity.hash_value(output, self.fingerprints)
         return not now or now != recorded_hash
 
-    def _files_gone(self, result: CachedResult) -> str | None:
+    def _files_gone(self, output: str, recorded_hash: str) -> str | None:
         """Files must be as they were when the result was made, and this user must be able to read them."""
-        output = self.earlier.cached_output(result)
-        if output is None:
-            return "its output is gone"
         if not identity.may_hold_paths(output):
             return None
-        if self.is_damaged(output, result.output_hash):
+        if self.is_damaged(output, recorded_hash):
             return "files that it names are gone or changed"
         paths = list(codec.paths_in(json.loads(output)))
         if not all(map(self.fingerprints.is_readable, paths)):
@@ -127,12 +142,12 @@ class Reuse:
             return "files that it names are missing or empty (--verify)"
         return None
 
-    def _rejected(self, plan: TaskPlan, result: CachedResult) -> str | None:
+    def _rejected(self, plan: TaskPlan, output: str) -> str | None:
         task = self.tasks.get(plan.name)
         if task is None or task.verify is None:
             return None
         try:
-            value: Any = codec.loads(self.earlier.cached_output(result) or "null", task.signature.returns)
+            value: Any = codec.loads(output, task.signature.returns)
             return None if task.verify(value) else f"verify= of task '{plan.name}' rejected it"
         except (CodecError, *ORDINARY_ERRORS) as error:
             _log.warning("verify= of task '%s' raised %r about an earlier result: it is not used", plan.name, error)

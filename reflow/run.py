@@ -28,6 +28,7 @@ from .suggest import did_you_mean
 from .wording import counts_text
 
 if TYPE_CHECKING:
+    from .damage import Damage, Retried
     from .explain import Explanation
     from .waiting import Reasons
     from .watching import Watcher
@@ -165,18 +166,24 @@ class Run:
     def retry(self, task: str | None = None, verify: bool = True) -> int:
         """Submit the failed and cancelled instances again, and then what depends on them; return their number.
 
-        With `verify`, merge and ask the scheduler first, so that instances whose workers died count too, and warn of
-        `damaged_results`, which are not run again.
+        Instances whose workers died count too: the scheduler is asked first. With `verify`, results that succeeded are
+        looked at: those whose files are gone or changed, or that `verify=` of their task rejects, are made again, and
+        so is what was made from them. Raises `RetryRefused` where only a new run can do that.
         """
-        from .dispatch import dispatch, open_run
+        return self.retry_and_tell(task, verify).count
+
+    def retry_and_tell(self, task: str | None = None, verify: bool = True) -> Retried:
+        """Do what `retry` does, and return what was put back and why. `task` limits it to that task's own."""
+        from .config import require_trust
+        from .damage import Retried, only_of, warn_of_other
+        from .dispatch import LOCK_SECONDS, dispatch, open_run
+        from .remaking import Remake
+        from .stores.locking import hold
 
         self._require_own("retry")
         if task is not None:
             self._check_task(task)
-        if verify:
-            self.refresh(must=True)
-        from .config import require_trust
-
+        self.refresh(must=True)
         require_trust(self._store.path, "the manifest")  # it says what the new jobs run
         settings = self._known_settings()
         if self._record().results_only:
@@ -185,42 +192,47 @@ class Run:
                 "takes what succeeded from them"
             )
         self._check_nothing_gets_outdated(task)
-        if settings.local_process is not None:
-            # The process that ran it is gone or has ended; from now on it is a run of its scheduler's.
-            self._settings = settings.without_local_process()
-            self._store.update_run_settings(self.run_id, self._settings.to_json())
-        if verify:
-            self._warn_of_damage()
-        count = self._store.retry(self.run_id, task)
-        if count:
+        specs = {each.task_name: each for each in self._store.list_task_spec_records(self.run_id)}
+        damage = self._find_damage() if verify else {}
+        warn_of_other(damage, task, specs)
+        # A dispatcher at work has perhaps seen complete what is given up now, and would gather what is left of it.
+        with hold(RunFolder(self.run_dir, self.run_id).dispatch_lock, timeout=LOCK_SECONDS) as held:
+            if not held:
+                raise ReflowError(f"another process is submitting jobs of run '{self.run_id}': retry when it is done")
+            if settings.local_process is not None:
+                # The process that ran it is gone or has ended; from now on it is a run of its scheduler's.
+                self._settings = settings.without_local_process()
+                self._store.update_run_settings(self.run_id, self._settings.to_json())
+            chosen = only_of(damage, task)
+            remake = self._store.remake(self.run_id, chosen) if chosen else Remake()
+            retried = Retried(self.run_id, self._store.retry(self.run_id, task), remake, specs)
+        if retried.count:
             dispatch(open_run(self._store, self.run_id), wait=True)
-        return count
+        return retried
 
     def damaged_results(self) -> dict[str, list[int | None]]:
-        """Return by task the indices of results that name files which are gone or changed since they were made."""
+        """Return by task the indices of results that are damaged: files gone or changed, or rejected by `verify=`."""
+        arrays = {each.task_name: each.is_array for each in self._store.list_task_spec_records(self.run_id)}
+        found: dict[str, list[int | None]] = {}
+        for (task, _), indices in self._find_damage().items():
+            found.setdefault(task, []).extend(indices if arrays[task] else [None])
+        return found
+
+    def _find_damage(self) -> Damage:
+        from .damage import find_damage
         from .reuse import Reuse
 
         reuse = Reuse.of_run(self._known_settings(), str(self._store.path), self._store, {})
-        damaged = {}
-        for task in self._store.list_task_spec_records(self.run_id):
-            indices = [
-                index if task.is_array else None
-                for index, text, digest in self._store.outputs(self.run_id, task.task_name)
-                if reuse.is_damaged(text, digest)
-            ]
-            if indices:
-                damaged[task.task_name] = indices
-        return damaged
+        return find_damage(self._store, self.run_id, reuse, self._trusted_tasks)
 
-    def _warn_of_damage(self) -> None:
-        for task, indices in self.damaged_results().items():
-            _log.warning(
-                "task '%s': files of %d result(s), the first of them %s, are gone or changed; what is tried again may "
-                "miss them: submit the workflow again, which computes them anew",
-                task,
-                len(indices),
-                task if indices[0] is None else f"{task}[{indices[0]}]",
-            )
+    def _trusted_tasks(self) -> Mapping[str, TaskSpec]:
+        if self._tasks is None:
+            from .config import require_trust
+
+            code = self._known_settings().code
+            if code["kind"] == "file":
+                require_trust(Path(code["location"]), "the pipeline file")
+        return self._known_tasks()
 
     def wait(self, timeout: float | None = None, progress: bool = False) -> RunState:
         """Return the final state once the run is settled; `TimeoutError` after `timeout` seconds.

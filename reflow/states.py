@@ -19,13 +19,13 @@ class TaskState(str, Enum):
     SUBMITTED = "SUBMITTED"
     #: A worker has said that it runs. The worker moves it on, or reconcile.
     RUNNING = "RUNNING"
-    #: The function returned and its output is recorded. Final.
+    #: The function returned and its output is recorded. Final, until a person has a damaged result made again.
     SUCCESS = "SUCCESS"
     #: The function raised, or the scheduler ended it. Final until a retry.
     FAILED = "FAILED"
     #: A person cancelled it. Final until a retry.
     CANCELLED = "CANCELLED"
-    #: Failed or cancelled before and waiting for its next attempt. Dispatch moves it on.
+    #: Ended before and waiting for its next attempt. Dispatch moves it on.
     RETRYING = "RETRYING"
 
     __str__ = str.__str__
@@ -36,7 +36,7 @@ class RunState(str, Enum):
 
     #: Instances are waiting, submitted or running. Dispatch moves it on.
     RUNNING = "RUNNING"
-    #: Every task is complete.
+    #: Every task is complete. A retry that finds damaged results moves it back to RUNNING.
     SUCCESS = "SUCCESS"
     #: Nothing can go on and something failed. A retry moves it back to RUNNING.
     FAILED = "FAILED"
@@ -76,3 +76,7 @@ NEXT_ATTEMPT: dict[TaskState, frozenset[TaskState]] = {
     TaskState.SUBMITTED: frozenset({TaskState.PENDING}),
     TaskState.RUNNING: frozenset({TaskState.PENDING}),
 }
+
+#: The one move that gives up a success, and begins the next attempt too: its result is damaged (its files are gone), or
+#: was made from one that is. A person's retry makes it, and neither a report nor dispatch ever does.
+REMADE: dict[TaskState, frozenset[TaskState]] = {TaskState.SUCCESS: frozenset({TaskState.RETRYING})}

@@ -66,6 +66,7 @@ class SlotRecord:
     instance: int
     index: int | None
     attempt: int
+    #: Where launch found it anew; '' where the manifest's own stands, or only the worker can know.
     identity: str = ""
     #: Its own inputs by parameter, encoded: its fan-out items.
     inputs: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""``retry``: submit what failed again."""
+"""``retry``: submit what failed again, and what was damaged since."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ def command(workflow: Workflow | None) -> click.Command:
     @click.command("retry", help="Submit the failed and cancelled instances again, and then what depends on them.")
     @click.argument("run_id", metavar="RUN_ID")
     @click.option("--task", metavar="TASK", help="Only this task.")
+    @click.option(
+        "--verify/--no-verify",
+        default=True,
+        show_default=True,
+        help="Look at results too: those whose files are gone or changed are made again, with what depends on them.",
+    )
     @store_path_option
-    def retry(run_id: str, task: str | None, store_path: Path | None) -> int:
-        count = open_run(workflow, run_id, store_path, to_change=True).retry(task)
-        click.echo(f"Resubmitted {count_instances(count)} of {run_id}")
+    def retry(run_id: str, task: str | None, verify: bool, store_path: Path | None) -> int:
+        retried = open_run(workflow, run_id, store_path, to_change=True).retry_and_tell(task, verify)
+        click.echo(f"Resubmitted {count_instances(retried.count)} of {run_id}")
+        for line in retried.lines():
+            click.echo(line)
         return 0
 
     return retry

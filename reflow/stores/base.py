@@ -9,6 +9,7 @@ from typing import Any
 
 from ..indices import Indices
 from ..plan import RunSnapshot
+from ..remaking import Remake
 from ..states import RunState, TaskState
 from .records import (
     TASKS_OWN,
@@ -17,6 +18,7 @@ from .records import (
     NewInstance,
     Report,
     Resources,
+    ResultToCheck,
     RunRecord,
     SlotRow,
     TaskInstanceRecord,
@@ -365,6 +367,10 @@ class EngineStore(Store):
         """Return ``(index, output hash)`` of the successes in index order: what `outputs` has, but for the texts."""
 
     @abstractmethod
+    def results_to_check(self, run_id: str, task_name: str, mark: str | None) -> Iterator[ResultToCheck]:
+        """Yield the successes whose output's text has the mark in it, or is a file, in index order; None: all."""
+
+    @abstractmethod
     def cached_output(self, result: CachedResult) -> str | None:
         """Return the output JSON text of a cached result; None when its file is missing or damaged: recompute."""
 
@@ -394,4 +400,13 @@ class EngineStore(Store):
         Their last attempt is kept in the history, and no earlier one counts against the task's `retries` any more.
         Clears the errors of tasks that failed as a whole. Requests a dispatch. Returns how many instances (and tasks
         that failed as a whole) were marked.
+        """
+
+    @abstractmethod
+    def remake(self, run_id: str, damaged: Mapping[tuple[str, int], Indices]) -> Remake:
+        """Make damaged successes, by task and attempt, and what was made from them RETRYING, in one turn; return them.
+
+        Their results are given up, the run becomes RUNNING, and a dispatch is requested. The caller holds the run's
+        dispatch lock: a dispatcher that has seen them succeed would go on with a part. What has begun another attempt
+        is left out. Raises `RetryRefused`, and changes nothing, where they cannot be made again within the run.
         """

@@ -130,8 +130,9 @@ def _take_over(connection: sqlite3.Connection, task: int, now: int, hits: Sequen
         "INSERT INTO instances"
         " (task, idx, state, created_at, updated_at, finished_at, identity, input_hash, input, cached_from,"
         "  output_hash, output, output_file)"
-        f" SELECT {task}, ?, {_SUCCESS}, {now}, {now}, {now}, ?, ?, ?, id, output_hash, output, output_file"
-        f" FROM instances WHERE id = ? AND state = {_SUCCESS}",
+        f" SELECT {task}, ?1, {_SUCCESS}, {now}, {now}, {now}, ?2, ?3, ?4, id, output_hash, output, output_file"
+        # It may have been made again since the look-up, from other results.
+        f" FROM instances WHERE id = ?5 AND state = {_SUCCESS} AND identity IS ?2",
         hits,
     )
     if cursor.rowcount != len(hits):
@@ -286,9 +287,9 @@ def retry(connection: sqlite3.Connection, run_id: str, task_name: str | None, in
     marked = 0
     for task in task_table.keys_of(connection, run_id, task_name):
         if task_table.count(connection, task, moves.RETRYABLE):
-            statement = _begin_next_attempt(TaskState.RETRYING, moves.RETRYABLE)
+            statement = begin_next_attempt(TaskState.RETRYING, moves.RETRYABLE)
             marked += _update(connection, statement, [clock.now()], task, indices)
-            update_spans(connection.cursor(), _FORGIVE, [task], indices)
+            forgive(connection, task, indices)
         if indices is None:
             marked += connection.execute(
                 "UPDATE tasks SET error = NULL WHERE id = ? AND error IS NOT NULL", (task,)
@@ -300,18 +301,23 @@ def retry(connection: sqlite3.Connection, run_id: str, task_name: str | None, in
     return marked
 
 
+def forgive(connection: sqlite3.Connection, task: int, indices: Indices | None) -> None:
+    """Let no earlier attempt of the RETRYING instances count against the budgets of automatic retries."""
+    update_spans(connection.cursor(), _FORGIVE, [task], indices)
+
+
 def try_again(connection: sqlite3.Connection, run_id: str, task_name: str, indices: Indices) -> int:
     """Make these FAILED instances RETRYING without a person, who may have ended the run meanwhile; return how many."""
     if run_table.status_of(connection, run_id) is not RunState.RUNNING:
         return 0
-    statement = _begin_next_attempt(TaskState.RETRYING, {TaskState.FAILED})
+    statement = begin_next_attempt(TaskState.RETRYING, {TaskState.FAILED})
     return _update(connection, statement, [clock.now()], task_table.key_of(connection, run_id, task_name), indices)
 
 
 def retry_one(connection: sqlite3.Connection, instance: int) -> bool:
     """Make one FAILED or CANCELLED instance RETRYING; return whether it was."""
     cursor = connection.execute(
-        f"{_begin_next_attempt(TaskState.RETRYING, moves.RETRYABLE)} AND id = ?", (clock.now(), instance)
+        f"{begin_next_attempt(TaskState.RETRYING, moves.RETRYABLE)} AND id = ?", (clock.now(), instance)
     )
     connection.execute("UPDATE attempts SET forgiven = 1 WHERE instance = ?", (instance,))
     return cursor.rowcount == 1
@@ -320,19 +326,20 @@ def retry_one(connection: sqlite3.Connection, instance: int) -> bool:
 def release(connection: sqlite3.Connection, run_id: str, task_name: str, indices: Indices) -> int:
     """Put SUBMITTED and RUNNING instances back to waiting at their next attempt; return how many."""
     task = task_table.key_of(connection, run_id, task_name)
-    statement = _begin_next_attempt(TaskState.PENDING, moves.IN_HAND)
+    statement = begin_next_attempt(TaskState.PENDING, moves.IN_HAND)
     number = _update(connection, statement, [clock.now()], task, indices)
     if number:
         task_table.request_dispatch(connection, [task], [])
     return number
 
 
-def _begin_next_attempt(state: TaskState, sources: Collection[TaskState]) -> str:
+def begin_next_attempt(state: TaskState, sources: Collection[TaskState]) -> str:
     """Return the UPDATE, to be narrowed, that begins the next attempt. A trigger keeps the last one in the history."""
     return (
         f"UPDATE instances SET state = {moves.CODES[state]}, attempt = attempt + 1, updated_at = ?, wave = NULL,"
         " node = NULL, exit_code = NULL, signal = NULL, started_at = NULL, finished_at = NULL, failure = NULL,"
-        " exception = NULL, max_rss = NULL, output_hash = NULL, output = NULL, output_file = NULL, error = NULL"
+        " exception = NULL, max_rss = NULL, cached_from = NULL, output_hash = NULL, output = NULL, output_file = NULL,"
+        " error = NULL"
         f" WHERE state IN {moves.codes(sources)}"
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..states import FINAL, MOVES, NEXT_ATTEMPT, TaskState
+from ..states import FINAL, MOVES, NEXT_ATTEMPT, REMADE, TaskState
 
 #: How states are stored. Persisted: a code never changes its meaning.
 CODES: dict[TaskState, int] = {
@@ -51,6 +51,9 @@ RELEASABLE = frozenset(state for state in TaskState if state not in FINAL and _s
 #: From these a retry begins the next attempt.
 RETRYABLE = frozenset(old for old, news in NEXT_ATTEMPT.items() if TaskState.RETRYING in news)
 
+#: From these only a retry that found a damaged result begins the next attempt.
+REMAKABLE = frozenset(REMADE)
+
 #: From these a release begins the next attempt.
 IN_HAND = frozenset(old for old, news in NEXT_ATTEMPT.items() if TaskState.PENDING in news)
 
@@ -60,7 +63,8 @@ def rows() -> list[tuple[int, int, int]]:
     within = {(old, new, 0) for old, news in MOVES.items() for new in news}
     beyond = {(old, new, 1) for old in RELEASABLE for start in _starts_of_attempt(old) for new in _reachable(start)}
     retries = {(old, new, 1) for old in RETRYABLE for new in NEXT_ATTEMPT[old]}
-    return sorted((CODES[old], CODES[new], next_) for old, new, next_ in within | beyond | retries)
+    remade = {(old, new, 1) for old, news in REMADE.items() for new in news}
+    return sorted((CODES[old], CODES[new], next_) for old, new, next_ in within | beyond | retries | remade)
 
 
 #: From these codes a report of a state is merged within the attempt, by state.

@@ -271,7 +271,8 @@ class SlotRow:
     index: int | None
     attempt: int
     input: str | None
-    identity: str = ""
+    #: Whether the manifest has its identity. It has not where a parent had no result yet, or gave up the one it had.
+    is_identified: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +327,17 @@ class CachedResult:
     output_hash: str
     #: Content hash of an output that is a file; `EngineStore.cached_output` reads it.
     output_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultToCheck:
+    """The result of one success, for a look at whether it is still what it was."""
+
+    index: int
+    attempt: int
+    #: JSON text; None where it was a file beside the manifest that is missing or damaged.
+    output: str | None
+    output_hash: str
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,17 @@ import logging
 from collections.abc import Iterator
 
 from ..states import FINAL, TaskState
-from . import cache, instance_table
+from . import cache, instance_table, remakes
 from .connection import Database
 from .outputs import OutputFiles, OutputLost
-from .records import CachedResult, TaskInstanceRecord
-from .rows import to_instance
+from .records import CachedResult, ResultToCheck, TaskInstanceRecord
+from .rows import pack_index, to_instance
 from .spool import Spool
 
 _log = logging.getLogger("reflow")
+
+# Results that are read at a time, when each is looked at.
+_PAGE = 10_000
 
 
 class Results:
@@ -38,6 +41,15 @@ class Results:
         """Yield ``(stored index, output JSON text, output hash)`` of the successes in index order."""
         for index, output in self._database.read(instance_table.outputs, run_id, task_name):
             yield index, self._text(output), output[1]
+
+    def to_check(self, run_id: str, task_name: str, mark: str | None) -> Iterator[ResultToCheck]:
+        """Yield the successes whose output has the mark in it, or is a file, in index order; None: all."""
+        # In pages, because the caller looks at files: no read of the manifest may last as long as that.
+        after = pack_index(None) - 1
+        while found := self._database.read(remakes.page, run_id, task_name, mark, after, _PAGE):
+            for index, attempt, output in found:
+                yield ResultToCheck(max(index, 0), attempt, self._intact(output), output[1])
+            after = found[-1][0]
 
     def published(self, instance: int) -> tuple[str, str] | None:
         """Return ``(output, output hash)`` of a successful instance, merged or still in the spool, else None."""
@@ -74,6 +86,13 @@ class Results:
             except OutputLost as error:
                 _log.warning("%s; an earlier result is not used again", error)
         return None
+
+    def _intact(self, output: instance_table.StoredOutput) -> str | None:
+        try:
+            return self._text(output)
+        except OutputLost as error:
+            _log.warning("%s", error)
+            return None
 
     def _text(self, output: instance_table.StoredOutput) -> str:
         return self._files.resolve(output[0], output[2])

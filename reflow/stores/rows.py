@@ -101,16 +101,15 @@ def spans(indices: Iterable[int] | None) -> list[tuple[int, int]]:
 def collect(stored: Iterable[int]) -> Indices:
     """Return stored indices, in ascending order, as Indices; a singleton counts as 0."""
     ranges: list[tuple[int, int]] = []
-    start = last = -2
+    start = following = 0
     for index in stored:
-        if index != last + 1 or start == SINGLETON:
-            if start != -2:
-                ranges.append((start, last + 1))
-            start = index
-        last = index
-    if start != -2:
-        ranges.append((start, last + 1))
-    return Indices.from_ranges((max(first, 0), max(stop, 1)) for first, stop in ranges)
+        place = max(index, 0)
+        if place != following or following == start:
+            ranges.append((start, following))
+            start = place
+        following = place + 1
+    ranges.append((start, following))
+    return Indices.from_ranges(span for span in ranges if span[0] < span[1])
 
 
 def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:

@@ -13,8 +13,9 @@ from typing import Any, Protocol, TypeVar
 from .. import codec, paths
 from ..indices import Indices
 from ..plan import RunSnapshot
+from ..remaking import Remake
 from ..states import RunState, TaskState
-from . import cache, instance_table, merging, run_table, snapshots, task_table, wave_table
+from . import cache, instance_table, merging, remakes, run_table, snapshots, task_table, wave_table
 from .connection import P, Query
 from .records import (
     TASKS_OWN,
@@ -24,6 +25,7 @@ from .records import (
     NewInstance,
     Report,
     Resources,
+    ResultToCheck,
     RunRecord,
     SlotRow,
     TaskInstanceRecord,
@@ -243,6 +245,9 @@ class SqliteStore(SqliteRows):
         found = self._read(instance_table.output_hashes, run_id, task_name)
         return [(max(index, 0), output_hash) for index, output_hash in found]
 
+    def results_to_check(self, run_id: str, task_name: str, mark: str | None) -> Iterator[ResultToCheck]:
+        return self._results.to_check(run_id, task_name, mark)
+
     def cached_output(self, result: CachedResult) -> str | None:
         return self._results.cached(result)
 
@@ -260,6 +265,9 @@ class SqliteStore(SqliteRows):
 
     def retry(self, run_id: str, task_name: str | None = None, indices: Indices | None = None) -> int:
         return self._merge_and(instance_table.retry, run_id, task_name, indices)
+
+    def remake(self, run_id: str, damaged: Mapping[tuple[str, int], Indices]) -> Remake:
+        return self._merge_and(remakes.remake, run_id, damaged)
 
     def _merge_and(self, change: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a change that overrules workers, after what they have published: a published result is never lost."""

@@ -77,15 +77,18 @@ def rows(connection: sqlite3.Connection, wave: int, after: int, limit: int) -> l
     task, first, last = _span(connection, wave)
     # Each as it was when it belonged to the wave.
     found = connection.execute(
-        "SELECT id, idx, attempt, input FROM instances"
+        "SELECT id, idx, attempt, input, identity IS NOT NULL FROM instances"
         " WHERE task = :task AND idx BETWEEN :first AND :last AND wave = :wave"
         " UNION ALL "
-        "SELECT i.id, i.idx, a.attempt, i.input FROM attempts a JOIN instances i ON i.id = a.instance"
+        "SELECT i.id, i.idx, a.attempt, i.input, 1 FROM attempts a JOIN instances i ON i.id = a.instance"
         " WHERE a.wave = :wave AND i.idx BETWEEN :first AND :last"
         " ORDER BY 2 LIMIT :limit",
         {"task": task, "first": max(first, after + 1), "last": last, "wave": wave, "limit": limit},
     )
-    return [SlotRow(instance, unpack_index(index), attempt, text) for instance, index, attempt, text in found]
+    return [
+        SlotRow(instance, unpack_index(index), attempt, text, bool(is_identified))
+        for instance, index, attempt, text, is_identified in found
+    ]
 
 
 def is_known_to_run(connection: sqlite3.Connection, wave: int) -> bool:

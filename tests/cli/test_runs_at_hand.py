@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from reflow import RunState
+
 from .conftest import is_one_line
 
 
@@ -237,3 +239,54 @@ def test_explain_of_no_instance_is_one_line(project, done, instance, named):
     assert outcome.code == 1
     assert is_one_line(outcome.err)
     assert named in outcome.err
+
+
+PURGED = """
+    from pathlib import Path
+    from typing import Annotated
+
+    from reflow import Result, Workflow
+
+    wf = Workflow("purged")
+
+
+    def is_two(number: int) -> bool:
+        return number == 2
+
+
+    @wf.job()
+    def write(folder: Path) -> Path:
+        (folder / "file").write_text("two")
+        return folder / "file"
+
+
+    @wf.job(verify=is_two)
+    def length(path: Annotated[Path, Result("write")]) -> int:
+        return len(path.read_text()) - 1
+"""
+
+
+def test_retry_tells_what_it_makes_again_of_a_run_that_had_succeeded(project):
+    project.write(PURGED)
+    run = project.workflow.run_local(project.run_dir, folder=project.folder)
+    (project.folder / "file").unlink()
+    assert project.reflow("retry", run.run_id, "--no-verify").out == f"Resubmitted 0 instances of {run.run_id}\n"
+    outcome = project.reflow("retry", run.run_id)
+    assert outcome.out.splitlines() == [
+        f"Resubmitted 2 instances of {run.run_id}",
+        "Again, although it had succeeded: write (files are gone or changed, or verify= says no)",
+        "Again, although it had succeeded: length (made from a result that is made again)",
+    ]
+    assert run.wait(60) is RunState.SUCCESS
+    assert (project.folder / "file").read_text() == "two"
+
+
+def test_retry_looks_at_files_alone_where_the_pipeline_cannot_be_loaded(project):
+    project.write(PURGED)
+    run = project.workflow.run_local(project.run_dir, folder=project.folder)
+    project.file.unlink()
+    sys.modules.pop("pipeline", None)
+    outcome = project.reflow("retry", run.run_id)
+    assert (outcome.code, outcome.out) == (0, f"Resubmitted 0 instances of {run.run_id}\n")
+    assert "so no verify= is asked" in outcome.err
+    assert is_one_line(outcome.err)

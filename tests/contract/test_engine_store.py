@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from reflow.errors import ManifestError, UnknownRunError, UnknownTaskError
+from reflow.errors import ManifestError, ResultRemoved, RetryRefused, UnknownRunError, UnknownTaskError
 from reflow.indices import Indices
 from reflow.spec import Delivery, JobConfig, ResultInput, Step, Take, TaskPlan
 from reflow.states import RunState, TaskState
@@ -70,8 +70,8 @@ def task_of(store, task="count"):
     return next(each for each in store.snapshot("run").tasks if each.plan.name == task)
 
 
-def success(instance, attempt=1, at=50, **more):
-    return Report(instance, attempt, TaskState.SUCCESS, at, output='"o"', output_hash=HASH, **more)
+def success(instance, attempt=1, at=50, output='"o"', **more):
+    return Report(instance, attempt, TaskState.SUCCESS, at, output=output, output_hash=HASH, **more)
 
 
 def running(instance, attempt=1, at=10, **more):
@@ -439,7 +439,9 @@ class TestWaves:
     def test_the_rows_of_a_wave_come_in_slot_order_with_their_inputs(self, store):
         ids = expand(store, 10)
         wave = submit(store, "2,5-6", by_rank=True)
-        assert list(store.wave_rows(wave.id)) == [SlotRow(ids[each], each, 1, f"[{each}]") for each in (2, 5, 6)]
+        assert list(store.wave_rows(wave.id)) == [
+            SlotRow(ids[each], each, 1, f"[{each}]", is_identified=False) for each in (2, 5, 6)
+        ]
 
     def test_a_wave_keeps_the_rows_that_were_retried_since(self, store):
         ids = expand(store, 3)
@@ -590,6 +592,85 @@ class TestEndsAndRetries:
         assert store.dispatch_requested("run")
         assert store.retry("run") == 1
         assert task_of(store).error is None
+
+    def test_a_singleton_that_failed_is_named_like_the_first_element_of_an_array(self, store):
+        store.expand("run", "list", [NewInstance(None)], 1)
+        (instance,) = store.instance_ids("run", "list")
+        store.update_task_submitted("run", "list", "7")
+        assert [str(wave.slots) for wave in store.list_waves("run")] == ["None"]
+        store.apply([failed(instance)])
+        assert store.summarize("run")[0].failed == Indices([0])
+
+    def test_a_remake_gives_up_damaged_successes_and_what_was_made_from_them_element_by_element(self, store):
+        ids, children = expand(store, 3), expand(store, 3, "fit")
+        store.apply([success(each, identity="5e" * 32) for each in [*ids, *children]])
+        store.finish_run("run", RunState.SUCCESS)
+        remake = store.remake("run", {("count", 1): Indices([1])})
+        assert (remake.damaged, remake.dependent) == ({"count": Indices([1])}, {"fit": Indices([1])})
+        assert remake.outdated == {"count": Indices([1]), "fit": Indices([1])}
+        assert states(store) == states(store, "fit") == {"SUCCESS": "0,2", "RETRYING": "1"}
+        assert store.get_run_record("run").status is RunState.RUNNING
+        assert store.dispatch_requested("run")
+        record = store.get_task_instance_record("run", "fit", 1)
+        assert (record.attempt, record.identity, record.output, record.output_hash) == (2, "", None, "")
+        (earlier,) = store.list_attempts(record.id)
+        assert earlier.state is TaskState.SUCCESS
+        assert store.counts.wrong() == []
+
+    def test_reports_of_a_result_that_was_given_up_change_nothing(self, store):
+        (instance, *_) = expand(store, 2)
+        store.apply([success(instance)])
+        store.remake("run", {("count", 1): Indices([0])})
+        assert store.apply([success(instance), running(instance)]) == 0
+        assert states(store) == {"RETRYING": "0", "PENDING": "1"}
+        assert store.published_output(instance) is None
+        assert store.list_remarks(instance) == []
+
+    def test_a_remake_leaves_alone_what_has_begun_another_attempt_or_has_not_succeeded(self, store):
+        ids = expand(store, 3)
+        store.apply([success(ids[0]), failed(ids[1])])
+        store.remake("run", {("count", 1): Indices([0])})
+        store.apply([success(ids[0], attempt=2)])
+        store.finish_run("run", RunState.FAILED)
+        store.take_dispatch_request("run")
+        assert store.remake("run", {("count", 1): Indices([0, 1, 2])}).count == 0
+        assert states(store) == {"SUCCESS": "0", "FAILED": "1", "PENDING": "2"}
+        assert store.get_run_record("run").status is RunState.FAILED
+        assert not store.dispatch_requested("run")
+
+    def test_a_remake_that_is_refused_changes_nothing(self, store):
+        ids, children = expand(store, 2), expand(store, 2, "fit")
+        store.apply([success(each) for each in ids])
+        submit(store, "1", task="fit")
+        with pytest.raises(RetryRefused, match=r"'count' are damaged, and 1 instance\(s\) of task 'fit'"):
+            store.remake("run", {("count", 1): Indices([0, 1])})
+        assert (states(store), states(store, "fit")) == ({"SUCCESS": "0-1"}, {"PENDING": "0", "SUBMITTED": "1"})
+        assert store.remake("run", {("count", 1): Indices([0])}).count == 1
+        assert len(children) == 2
+
+    def test_a_result_that_was_made_again_since_it_was_found_is_not_taken_over(self, store):
+        (instance,) = expand(store, 1)
+        store.apply([success(instance, identity="aa" * 32)])
+        (hit,) = store.lookup_cached("count", ["aa" * 32]).values()
+        store.remake("run", {("count", 1): Indices([0])})
+        store.apply([success(instance, attempt=2, identity="bb" * 32)])
+        create(store, "other")
+        taken = NewInstance(0, None, "aa" * 32, "", hit.instance)
+        with pytest.raises(ResultRemoved):
+            store.expand("other", "count", [taken], 1)
+
+    def test_only_results_that_name_files_or_are_files_are_looked_at_unless_all_are_wanted(self, store):
+        ids = expand(store, 4)
+        path = '{"~":"path","v":"/x"}'
+        store.apply([success(ids[0]), success(ids[1], output=path), success(ids[2], output=f'"{"x" * 70_000}"')])
+        seen = list(store.results_to_check("run", "count", "path"))
+        assert [(each.index, each.attempt) for each in seen] == [(1, 1), (2, 1)]
+        assert (seen[0].output, len(seen[1].output)) == (path, 70_002)
+        assert [each.index for each in store.results_to_check("run", "count", None)] == [0, 1, 2]
+        for file in store.output_files.path.rglob("*"):
+            if file.is_file():
+                file.unlink()
+        assert [each.output for each in store.results_to_check("run", "count", "path")] == [path, None]
 
     def test_a_release_takes_only_what_is_in_flight(self, store):
         ids = expand(store, 4)

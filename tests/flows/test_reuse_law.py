@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reflow import Param, Result, RunState, Workflow
+from reflow.dispatch import open_run
+from reflow.local_run import DirectExecutor, run_to_the_end
 from reflow.stores.sqlite import SqliteStore
 
 #: How many workflows are tried; `make stress` tries more.
@@ -57,6 +59,7 @@ def cases(draw):
         st.tuples(st.just("set"), st.sampled_from(names), st.integers(0, 2)),
         st.tuples(st.just("force"), st.sampled_from(names), st.just(0)),
         st.tuples(st.just("damage"), st.sampled_from(writers), st.just(0)),
+        st.tuples(st.just("purge"), st.sampled_from(writers), st.just(0)),
     )
     return Case(nodes, draw(st.lists(st.lists(change, max_size=3), min_size=2, max_size=4)))
 
@@ -140,6 +143,16 @@ def results(run, nodes):
     }
 
 
+def make_again(run, workflow, purged):
+    """Do what a retry does with damaged results, in this process."""
+    damage = run._find_damage()
+    assert {task for task, _ in damage} == purged
+    assert run._store.remake(run.run_id, damage).count >= len(purged)
+    executor = DirectExecutor()
+    again = open_run(run._store, run.run_id, executor, workflow.tasks)
+    run_to_the_end(again, executor, max_workers=1, stop_on_failure=True)
+
+
 @settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -158,6 +171,12 @@ def test_results_with_the_cache_are_those_without(case):
             parameters = {f"{task}_k": k for task, k in values.items()}
             run = workflow.run_local(folder / "run", store=store, force_tasks=forced, **parameters)
             assert results(run, case.nodes) == expected(case.nodes, values)
+            purged = {task for what, task, _ in step if what == "purge"}
+            if purged:
+                for task in purged:
+                    (folder / task).unlink()
+                make_again(run, workflow, purged)
+                assert results(run, case.nodes) == expected(case.nodes, values)
         with SqliteStore(folder / "fresh.db") as fresh:
             first = workflow.run_local(folder / "fresh", store=fresh, **parameters)
             assert results(first, case.nodes) == expected(case.nodes, values)

@@ -43,6 +43,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "params",
         "plan",
         "reach",
+        "remaking",
         "retry_options",
         "retrying",
         "room",
@@ -65,8 +66,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
     ),
     # Facade.
     4: (
-        *("attention", "cleaning", "description", "explain", "forecast", "local_run", "logs", "provenance", "run"),
-        *("status", "upkeep_checks", "waiting", "watching", "workflow"),
+        *("attention", "cleaning", "damage", "description", "explain", "forecast", "local_run", "logs", "provenance"),
+        *("run", "status", "upkeep_checks", "waiting", "watching", "workflow"),
     ),
     # Edge.
     5: ("__init__", "__main__", "cli.*", "testing.*"),

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflow.indices import Indices
-from reflow.states import FINAL, MOVES, NEXT_ATTEMPT, RANK, RunState, TaskState
+from reflow.spec import JobConfig, TaskPlan
+from reflow.states import FINAL, MOVES, NEXT_ATTEMPT, RANK, REMADE, RunState, TaskState
 from reflow.stores.records import Failure, NewInstance, Report
 from reflow.stores.sqlite import SqliteStore
 
@@ -26,7 +27,8 @@ class Manifest:
         self.store = SqliteStore(Path(folder) / "manifest.db")
         self.store.init()
         self.store.insert_run("run", "survey", "ann", {})
-        self.store.insert_task_spec("run", "count", True, {}, [])
+        plan = TaskPlan("count", JobConfig(array=True))
+        self.store.insert_task_spec("run", "count", True, plan.to_json(), [])
         self.store.expand("run", "count", [NewInstance(index) for index in range(INSTANCES)], INSTANCES)
         self.ids = self.store.instance_ids("run", "count")
         for index in range(INSTANCES):
@@ -196,6 +198,7 @@ def test_the_table_of_moves_lets_nothing_leave_an_ended_attempt_but_a_retry():
         assert MOVES[state] == frozenset()
         assert NEXT_ATTEMPT.get(state, frozenset()) <= {TaskState.RETRYING}
     assert TaskState.SUCCESS not in NEXT_ATTEMPT
+    assert {TaskState.SUCCESS: frozenset({TaskState.RETRYING})} == REMADE
 
 
 def test_the_manifest_holds_the_very_table_of_moves():
@@ -219,26 +222,26 @@ DELAYS = st.sampled_from([0, 0, 0.5, 1.5, 2.5, 4, 7, 100])
 def lives(draw):
     """For each element what happens to it in order: reports, and what a person or a dispatcher does in between.
 
-    Yields ``(position, delay, instance, event)``; an event is a report, "retry" or "release". A copy of an element
-    that Slurm has requeued reports its own start. What nobody waits for, a start or the second arrival of any report,
-    may come at any later time, also after the attempt is long over.
+    Yields ``(position, delay, instance, event)``; an event is a report, "retry", "release", or a remake of what an
+    attempt has made. A copy of an element that Slurm has requeued reports its own start. What nobody waits for, a start
+    or the second arrival of any report, may come at any later time, also after the attempt is long over.
     """
     events = []
     for instance in range(1, INSTANCES + 1):
         position, attempt = 0.0, instance  # instance i has been retried i - 1 times before
-        ends = draw(st.lists(st.sampled_from(["retry", "release"]), max_size=3))
+        ends = draw(st.lists(st.sampled_from(["retry", "remake", "release"]), max_size=3))
         for end in [*ends, draw(st.sampled_from(["success", "failure", "runs on"]))]:
             node = draw(NODES)
             for restart in range(draw(st.integers(0, 2))):
                 start = at(draw, instance, attempt, TaskState.RUNNING, node=node, restart=restart)
                 events.append((position, draw(DELAYS), instance, start))
-            if end in ("retry", "failure", "success"):
-                state = TaskState.SUCCESS if end == "success" else TaskState.FAILED
+            if end in ("retry", "remake", "failure", "success"):
+                state = TaskState.SUCCESS if end in ("remake", "success") else TaskState.FAILED
                 last = end_of(draw, instance, attempt, state)
                 events.append((position + 1, 0, instance, last))
                 events += [(position + 1, draw(DELAYS), instance, last) for _ in range(draw(st.integers(0, 2)))]
-            if end in ("retry", "release"):
-                events.append((position + 2, 0, instance, end))
+            if end in ("retry", "remake", "release"):
+                events.append((position + 2, 0, instance, end if end != "remake" else ("remake", attempt)))
                 attempt += 1
             if end == "release" and draw(st.booleans()):
                 # The copy that Slurm had given up was alive after all. Too late: its result is a remark.
@@ -273,8 +276,13 @@ def lived(events, batches, *, published) -> tuple[list[tuple[object, ...]], list
                 continue
             merge()
             chosen = Indices([instance - 1])
-            changed = store.retry("run", "count", chosen) if event == "retry" else store.release("run", "count", chosen)
-            assert changed == 1
+            match event:
+                case "retry":
+                    assert store.retry("run", "count", chosen) == 1
+                case "release":
+                    assert store.release("run", "count", chosen) == 1
+                case ("remake", attempt):
+                    assert store.remake("run", {("count", attempt): chosen}).count == 1
             store.update_task_submitted("run", "count", "100", indices=[instance - 1])
         merge()
         history = [
