@@ -330,7 +330,7 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
     before anything is submitted again.
     """
     if not is_new:
-        known = _find(run, wave)
+        known = wave.job_id or _find(run, wave)  # the id, where not all instances were marked yet
         if known is None and run.store.wave_is_known_to_run(wave.id):
             # Its workers have reported, so it was submitted; the scheduler forgot it before anyone asked.
             known = f"forgotten-{wave.job_name}"

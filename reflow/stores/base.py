@@ -288,8 +288,10 @@ class EngineStore(Store):
 
     @abstractmethod
     def expand(self, run_id: str, task_name: str, instances: Iterable[NewInstance], width: int) -> None:
-        """Create all instances of a task and record its width, in one turn; a second expansion changes nothing.
+        """Create all instances of a task and record its width; a second expansion changes nothing.
 
+        A wide array takes several turns. Until the last one the task counts as not expanded, also when its process
+        dies meanwhile: the next expansion begins from nothing. `ValueError` if there are not `width` instances.
         Rows with `cached_from` are created as SUCCESS with that instance's output and hash.
         """
 
@@ -332,7 +334,10 @@ class EngineStore(Store):
 
     @abstractmethod
     def record_submission(self, wave_id: int, job_id: str) -> bool:
-        """Record the job id and make the wave's waiting instances SUBMITTED; False for a run that was cancelled."""
+        """Record the job id and make the wave's waiting instances SUBMITTED; False for a run that was cancelled.
+
+        A wide wave takes several turns, and is an intent with a job id until the last.
+        """
 
     @abstractmethod
     def record_sentinel(self, wave_id: int, job_id: str) -> None:

@@ -16,8 +16,8 @@ _SUCCESS = moves.CODES[TaskState.SUCCESS]
 # Reading a row in order costs a fifth of finding one by its identity.
 _SCAN_FACTOR = 4
 
-# Results of a run that is being removed are about to go.
-_IS_HIT = f"i.state = {_SUCCESS} AND i.identity IS NOT NULL AND r.{run_table.IS_THERE}"
+# Results of a run that is being removed are about to go, and so may those of an expansion that is under way.
+_IS_HIT = f"i.state = {_SUCCESS} AND i.identity IS NOT NULL AND r.{run_table.IS_THERE} AND t.expansion IS NULL"
 
 # What the index holds, in its very words: only then SQLite finds it.
 _PREFIX = "substr(i.identity, 1, 8)"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import marshal
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from .. import clock
-from ..errors import ResultRemoved
 from ..indices import Indices
 from ..states import IN_FLIGHT, WAITING, RunState, TaskState
 from . import counting, moves, run_table, task_table
-from .records import AttemptRecord, NewInstance
+from .records import AttemptRecord
 from .rows import (
     INSTANCE_QUERY,
     pack_hash,
@@ -24,10 +21,7 @@ from .rows import (
     update_spans,
 )
 
-_PENDING = moves.CODES[TaskState.PENDING]
 _SUCCESS = moves.CODES[TaskState.SUCCESS]
-
-_PACKED_TOGETHER = 10_000
 
 # A person's retry gives the budgets of automatic retries afresh.
 _FORGIVE = f"""
@@ -72,71 +66,6 @@ def insert(
         ),
     )
     return int(cursor.lastrowid or 0)
-
-
-#: Stored index, identity, input hash, input and id of the cached instance, as `NewInstance` has them.
-PackedRow = tuple[int, "bytes | str | None", "bytes | str | None", "str | None", "int | None"]
-
-
-class PackedRows:
-    """Rows to insert, packed: a million of them take 100 MB and not 400, and are read again at no cost to speak of."""
-
-    def __init__(self, instances: Iterable[NewInstance]) -> None:
-        self._pieces: list[bytes] = []
-        self._count = 0
-        rows = map(_pack, instances)
-        while piece := list(islice(rows, _PACKED_TOGETHER)):
-            self._pieces.append(marshal.dumps(piece))
-            self._count += len(piece)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def pieces(self) -> Iterator[list[PackedRow]]:
-        """Yield the rows in their order, some thousands at a time."""
-        for piece in self._pieces:
-            yield marshal.loads(piece)
-
-
-def _pack(new: NewInstance) -> PackedRow:
-    return pack_index(new.index), pack_hash(new.identity), pack_hash(new.input_hash), new.input, new.cached_from
-
-
-def expand(connection: sqlite3.Connection, run_id: str, task_name: str, rows: PackedRows) -> None:
-    """Create all instances of a task and record its width, unless that has happened or the run is over."""
-    task = task_table.key_of(connection, run_id, task_name)
-    known = connection.execute("SELECT width FROM tasks WHERE id = ?", (task,)).fetchone()[0]
-    if known is not None or run_table.status_of(connection, run_id) is not RunState.RUNNING:
-        return
-    now, tally = clock.now(), counting.Tally()
-    for piece in rows.pieces():
-        new = [row[:4] for row in piece if row[4] is None]
-        connection.executemany(
-            "INSERT INTO instances (task, idx, state, created_at, updated_at, identity, input_hash, input)"
-            f" VALUES ({task}, ?, {_PENDING}, {now}, {now}, ?, ?, ?)",
-            new,
-        )
-        tally.add(task, _PENDING, len(new))
-        if len(new) < len(piece):
-            _take_over(connection, task, now, [row for row in piece if row[4] is not None])
-            tally.add(task, _SUCCESS, len(piece) - len(new), cached=len(piece) - len(new))
-            tally.span(task, _SUCCESS, None, now)
-    tally.write(connection)
-    connection.execute("UPDATE tasks SET width = ? WHERE id = ?", (len(rows), task))
-
-
-def _take_over(connection: sqlite3.Connection, task: int, now: int, hits: Sequence[PackedRow]) -> None:
-    cursor = connection.executemany(
-        "INSERT INTO instances"
-        " (task, idx, state, created_at, updated_at, finished_at, identity, input_hash, input, cached_from,"
-        "  output_hash, output, output_file)"
-        f" SELECT {task}, ?1, {_SUCCESS}, {now}, {now}, {now}, ?2, ?3, ?4, id, output_hash, output, output_file"
-        # It may have been made again since the look-up, from other results.
-        f" FROM instances WHERE id = ?5 AND state = {_SUCCESS} AND identity IS ?2",
-        hits,
-    )
-    if cursor.rowcount != len(hits):
-        raise ResultRemoved("a cached result has just been removed from the manifest; submit again")
 
 
 def find(
@@ -247,8 +176,13 @@ def fail_pending(
 
 
 def cancel(connection: sqlite3.Connection, run_id: str, task_name: str | None) -> int:
-    """Make every instance that is not final CANCELLED, and the run too if no task is named; return how many."""
+    """Make every instance that is not final CANCELLED, and the run too if no task is named; return how many.
+
+    A task that is named and not wholly expanded has no instances yet.
+    """
     tasks = task_table.keys_of(connection, run_id, task_name)
+    if task_name is not None and task_table.is_expanding(connection, tasks[0]):
+        return 0
     unfinished = moves.sources(TaskState.CANCELLED)
     if task_name is None:
         run_table.finish(connection, run_id, RunState.CANCELLED)

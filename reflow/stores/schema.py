@@ -47,6 +47,7 @@ MIGRATIONS: dict[int, str] = {
         ALTER TABLE attempts ADD COLUMN max_rss INTEGER;
         ALTER TABLE attempts ADD COLUMN forgiven INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE tasks ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE tasks ADD COLUMN expansion INTEGER;
         ALTER TABLE runs ADD COLUMN refill_at INTEGER;
         ALTER TABLE waves ADD COLUMN mem TEXT;
         ALTER TABLE waves ADD COLUMN time TEXT;

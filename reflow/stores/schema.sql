@@ -57,6 +57,8 @@ CREATE TABLE tasks (
     config TEXT,
     -- How often a failed instance is tried again without a person.
     retries INTEGER NOT NULL DEFAULT 0,
+    -- The expansion that is under way, NULL when none is: until its last turn its rows count for nothing.
+    expansion INTEGER,
     UNIQUE (run, name)
 );
 

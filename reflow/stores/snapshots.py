@@ -94,6 +94,8 @@ def _followed(connection: sqlite3.Connection, after_waves: str | None) -> tuple[
 
 
 def _ranges(connection: sqlite3.Connection, task: int) -> _Ranges:
+    if task_table.is_expanding(connection, task):
+        return {}
     finished = _finished_range(connection, task)
     if finished is not None:
         return finished

@@ -15,7 +15,7 @@ from ..indices import Indices
 from ..plan import RunSnapshot
 from ..remaking import Remake
 from ..states import RunState, TaskState
-from . import cache, instance_table, merging, remakes, run_table, snapshots, task_table, wave_table
+from . import cache, expansions, instance_table, merging, remakes, run_table, snapshots, task_table, wave_table
 from .connection import P, Query
 from .records import (
     TASKS_OWN,
@@ -43,6 +43,9 @@ T = TypeVar("T")
 
 # Rows of a wave that are read at a time.
 _PAGE = 10_000
+
+# Instances that one turn marks as submitted: 0.3 s.
+_TURN_ROWS = 200_000
 
 
 class StoreConfig(Protocol):
@@ -181,11 +184,14 @@ class SqliteStore(SqliteRows):
         return self._read(snapshots.snapshot, run_id)
 
     def expand(self, run_id: str, task_name: str, instances: Iterable[NewInstance], width: int) -> None:
-        # Before the turn: the iterable may hash, and hashing has no place in a turn.
-        rows = instance_table.PackedRows(instances)
-        if len(rows) != width:
-            raise ValueError(f"task '{task_name}' is {width} wide, but {len(rows)} instances were given")
-        self._write(instance_table.expand, run_id, task_name, rows)
+        token = expansions.new_token()
+        # Between the turns, because the iterable may hash, and hashing has no place in a turn.
+        for piece in expansions.pieces(task_name, instances, width):
+            done: bool | None = False
+            while done is False:
+                done = self._write(expansions.add, run_id, task_name, token, piece)
+            if done is None:
+                return
 
     def fail_task(self, run_id: str, task_name: str, error_text: str) -> None:
         self._write(task_table.fail, run_id, task_name, error_text)
@@ -218,7 +224,10 @@ class SqliteStore(SqliteRows):
         return self._read(wave_table.is_known_to_run, wave_id)
 
     def record_submission(self, wave_id: int, job_id: str) -> bool:
-        return self._write(wave_table.record_submission, wave_id, job_id)
+        reached: int | None = pack_index(None) - 1
+        while reached is not None:
+            reached, wanted = self._write(wave_table.record_submission, wave_id, job_id, reached, _TURN_ROWS)
+        return wanted
 
     def record_sentinel(self, wave_id: int, job_id: str) -> None:
         self._write(wave_table.record_sentinel, wave_id, job_id)

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import clock, pacing
 from ..errors import UnknownTaskError
+from ..indices import Indices
 from ..states import IN_FLIGHT, RunState, TaskState
 from . import moves, run_table
 from .records import RunRecord, TaskSpecRecord, TaskSummary
@@ -130,9 +131,15 @@ def is_satisfied(connection: sqlite3.Connection, run_id: str, task_name: str) ->
     if key is None:
         return False
     number = count(connection, key)
-    if number == 0:
+    if number == 0 or is_expanding(connection, key):
         return bool(connection.execute("SELECT width = 0 FROM tasks WHERE id = ?", (key,)).fetchone()[0])
     return count(connection, key, (TaskState.SUCCESS,)) == number
+
+
+def is_expanding(connection: sqlite3.Connection, task: int) -> bool:
+    """Return whether rows of the task are there, and not yet all of them."""
+    row = connection.execute("SELECT expansion IS NOT NULL FROM tasks WHERE id = ?", (task,)).fetchone()
+    return bool(row[0])
 
 
 def state_summary(connection: sqlite3.Connection, run_id: str) -> dict[str, dict[str, int]]:
@@ -158,6 +165,8 @@ def summarize(connection: sqlite3.Connection, run_id: str) -> list[TaskSummary]:
 def _summary(
     connection: sqlite3.Connection, key: int, name: str, is_array: int, width: int | None, error: str | None
 ) -> TaskSummary:
+    if is_expanding(connection, key):
+        return TaskSummary(name, bool(is_array), None, {}, Indices(), error, None, None, cached=0)
     started_at, finished_at, cached = connection.execute(
         "SELECT min(started_at), max(finished_at), sum(cached) FROM counts WHERE task = ?", (key,)
     ).fetchone()

@@ -105,12 +105,26 @@ def is_known_to_run(connection: sqlite3.Connection, wave: int) -> bool:
     return bool(found[0])
 
 
-def record_submission(connection: sqlite3.Connection, wave: int, job_id: str) -> bool:
-    """Record the job id and make waiting instances SUBMITTED; False when all was cancelled meanwhile."""
+def record_submission(
+    connection: sqlite3.Connection, wave: int, job_id: str, after: int, limit: int
+) -> tuple[int | None, bool]:
+    """Record the job id and make waiting instances SUBMITTED, up to `limit` of those beyond the stored index `after`.
+
+    Returns the index that was reached, None when that were all, and whether the job is still wanted: not when all was
+    cancelled meanwhile. The wave is an intent until the last turn, so that another dispatcher can go on.
+    """
     task, first, last = _span(connection, wave)
-    connection.execute("UPDATE waves SET job_id = ?, state = ? WHERE id = ?", (job_id, WaveState.SUBMITTED.value, wave))
+    first = max(first, after + 1)
+    connection.execute("UPDATE waves SET job_id = ? WHERE id = ?", (job_id, wave))
     waiting = f"task = :task AND idx BETWEEN :first AND :last AND wave = :wave AND state IN {_WAITING}"
     values = {"task": task, "first": first, "last": last, "wave": wave, "now": clock.now()}
+    beyond = connection.execute(
+        "SELECT idx FROM instances WHERE task = :task AND idx BETWEEN :first AND :last"
+        " ORDER BY idx LIMIT 1 OFFSET :limit",
+        {**values, "limit": limit},
+    ).fetchone()
+    if beyond is not None:
+        values["last"] = beyond[0] - 1
     with counting.counted(connection) as tally:
         for state, number in connection.execute(
             f"SELECT state, count(*) FROM instances WHERE {waiting} GROUP BY state", values
@@ -118,8 +132,16 @@ def record_submission(connection: sqlite3.Connection, wave: int, job_id: str) ->
             tally.add(task, state, -number)
             tally.add(task, _SUBMITTED, number)
         connection.execute(f"UPDATE instances SET state = {_SUBMITTED}, updated_at = :now WHERE {waiting}", values)
+    if beyond is not None:
+        return values["last"], True
+    connection.execute("UPDATE waves SET state = ? WHERE id = ?", (WaveState.SUBMITTED.value, wave))
+    return None, _is_wanted(connection, wave)
+
+
+def _is_wanted(connection: sqlite3.Connection, wave: int) -> bool:
     if run_table.status_of(connection, find(connection, wave).run_id) is RunState.CANCELLED:
         return False
+    task, first, last = _span(connection, wave)
     cancelled = moves.CODES[TaskState.CANCELLED]
     wanted = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM instances WHERE task = ? AND idx BETWEEN ? AND ? AND wave = ? AND state <> ?)",

@@ -12,7 +12,7 @@ from reflow.errors import ManifestError, ResultRemoved, RetryRefused, UnknownRun
 from reflow.indices import Indices
 from reflow.spec import Delivery, JobConfig, ResultInput, Step, Take, TaskPlan
 from reflow.states import RunState, TaskState
-from reflow.stores import merging
+from reflow.stores import expansions, merging, sqlite
 from reflow.stores.records import (
     Failure,
     InFlight,
@@ -26,6 +26,10 @@ from reflow.stores.records import (
 from reflow.stores.sqlite import SqliteStore
 
 HASH = "5f" * 32
+
+
+class Died(Exception):
+    """Stands for the death of a process."""
 
 
 def spec(name, *, chain="", run="run", array=True):
@@ -173,6 +177,108 @@ class TestExpand:
     def test_a_cancelled_run_is_not_expanded(self, store):
         store.cancel("run")
         assert expand(store, 3) == []
+
+
+class TestExpandInTurns:
+    """A wide array is created in several turns, and counts as not expanded until the last."""
+
+    @pytest.fixture(autouse=True)
+    def short_turns(self, monkeypatch):
+        monkeypatch.setattr(expansions, "TURN_ROWS", 4)
+
+    def begin(self, store, width=10, until=7, **more):
+        """Begin an expansion whose process dies when it makes the row `until`."""
+
+        def instances():
+            for index in range(width):
+                if index == until:
+                    raise Died
+                yield NewInstance(index, f"[{index}]", **more)
+
+        with pytest.raises(Died):
+            store.expand("run", "count", instances(), width)
+
+    @pytest.mark.parametrize("width", [3, 4, 5, 8, 9])
+    def test_all_of_it_is_there_in_order(self, store, width):
+        expand(store, width)
+        assert states(store) == {"PENDING": f"0-{width - 1}"}
+        assert task_of(store).width == width
+        records = store.list_task_instance_records("run", "count")
+        assert [record.input for record in records] == [[index] for index in range(width)]
+        assert store.counts.wrong() == []
+
+    def test_an_expansion_that_was_cut_short_counts_as_none(self, store):
+        self.begin(store)
+        assert store.count_task_instances("run", "count") == 4
+        assert (task_of(store).width, states(store), task_of(store).free) == (None, {}, Indices())
+        assert store.summarize("run")[1].width is None
+        assert store.cancel("run", "count") == 0
+
+    def test_the_next_expansion_begins_from_nothing(self, store):
+        self.begin(store, until=9)
+        ids = expand(store, 6)
+        assert len(ids) == task_of(store).width == 6
+        assert states(store) == {"PENDING": "0-5"}
+        assert store.counts.wrong() == []
+
+    def test_cached_rows_of_one_that_was_cut_short_satisfy_nobody_and_are_no_hits(self, store):
+        create(store, "run2")
+        store.expand("run2", "count", [NewInstance(0, identity=HASH)], 1)
+        (source,) = store.instance_ids("run2", "count")
+        store.apply([success(source)])
+        self.begin(store, identity=HASH, cached_from=source)
+        assert store.task_state_summary("run")["count"] == {"SUCCESS": 4}
+        assert not store.dependency_is_satisfied("run", "count")
+        assert store.lookup_cached("count", [HASH])[HASH].run_id == "run2"
+
+    def test_rows_that_were_cancelled_and_retried_meanwhile_are_made_anew(self, store):
+        self.begin(store)
+        assert store.cancel("run") == 4
+        assert store.retry("run") == 4
+        ids = expand(store, 5)
+        assert states(store) == {"PENDING": "0-4"}
+        assert all(store.list_attempts(instance) == [] for instance in ids)
+        assert store.counts.wrong() == []
+
+    def test_one_that_another_dispatcher_has_begun_anew_stops(self, store):
+        def instances():
+            for index in range(10):
+                if index == 6:
+                    expand(store, 5)
+                yield NewInstance(index)
+
+        store.expand("run", "count", instances(), 10)
+        assert states(store) == {"PENDING": "0-4"}
+        assert store.counts.wrong() == []
+
+    def test_one_whose_run_is_cancelled_meanwhile_stops(self, store):
+        def instances():
+            for index in range(10):
+                if index == 6:
+                    store.cancel("run")
+                yield NewInstance(index)
+
+        store.expand("run", "count", instances(), 10)
+        assert store.task_state_summary("run")["count"] == {"CANCELLED": 4}
+
+    @pytest.mark.parametrize("number", [8, 9, 11, 12, 13])
+    def test_too_few_or_too_many_instances_are_refused(self, store, number):
+        with pytest.raises(ValueError, match="10 wide"):
+            store.expand("run", "count", (NewInstance(index) for index in range(number)), 10)
+        assert task_of(store).width is None
+
+    def test_large_inputs_make_a_turn_of_fewer_rows(self, store, monkeypatch):
+        monkeypatch.setattr(expansions, "TURN_BYTES", 10)
+        seen = []
+
+        def instances():
+            for index in range(6):
+                seen.append(store.count_task_instances("run", "count"))
+                yield NewInstance(index, '"123456"')
+
+        store.expand("run", "count", instances(), 6)
+        assert seen == [0, 0, 0, 2, 2, 4]
+        assert states(store) == {"PENDING": "0-5"}
 
 
 class TestCache:
@@ -494,6 +600,29 @@ class TestWaves:
             (Indices.parse("10-12,14"), 2, 5),
             (Indices.parse("1,20,29"), 2, None),
         ]
+
+    def test_a_wide_wave_is_marked_in_turns_and_stays_an_intent_until_the_last(self, store, monkeypatch):
+        monkeypatch.setattr(sqlite, "_TURN_ROWS", 4)
+        expand(store, 10)
+        scattered = Indices.parse("0-3,6,8-9")
+        wave = store.reserve("run", "count", scattered, slots=scattered, offset=0)
+        seen = []
+
+        class Watched(SqliteStore):
+            def _write(self, change, *args):
+                result = super()._write(change, *args)
+                (found,) = store.list_waves("run")
+                seen.append((found.state, found.job_id, states(store).get("SUBMITTED", "")))
+                return result
+
+        assert Watched(store.path).record_submission(wave.id, "7")
+        assert seen == [
+            (WaveState.INTENT, "7", "0-3"),
+            (WaveState.INTENT, "7", "0-3,6"),
+            (WaveState.SUBMITTED, "7", "0-3,6,8-9"),
+        ]
+        assert states(store) == {"PENDING": "4-5,7", "SUBMITTED": "0-3,6,8-9"}
+        assert store.counts.wrong() == []
 
     def test_a_report_proves_that_the_scheduler_has_the_wave(self, store):
         ids = expand(store, 2)
