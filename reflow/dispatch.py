@@ -39,6 +39,10 @@ _log = logging.getLogger("reflow")
 DEFERRED_SECONDS = 1_500.0
 DEFERRED_PAUSES = (2.0, 60.0)
 
+#: How long a sentinel pauses at most between two questions that are not answered, in seconds: less than what Slurm
+#: takes to notice that a job is over its time limit.
+LONGEST_SILENCE = 10.0
+
 #: How long the jobs of a new run are left alone, in seconds.
 FIRST_QUESTION_SECONDS = 5.0
 
@@ -128,7 +132,7 @@ def watch_over(store: SqliteStore, run_id: str, wave_id: int) -> None:
     """Do a sentinel's work: settle the wave's silent instances, dispatch, and stay behind what is still running."""
     run = open_run(store, run_id)
     store.merge(wait=True)
-    reconcile(run, must=True)
+    _ask_until_answered(run)
     store.request_dispatch(run_id)
     dispatch(run, wait=True)
     _wait_for_room(run)
@@ -138,6 +142,26 @@ def watch_over(store: SqliteStore, run_id: str, wave_id: int) -> None:
         wave = next(each for each in store.list_waves(run_id) if each.id == wave_id)
         if snapshot.status is RunState.RUNNING:
             submit_sentinel(run, wave, is_new=False)
+
+
+def _ask_until_answered(run: ActiveRun) -> None:
+    """Reconcile, and while the scheduler does not answer try again: perhaps nobody else is left to do it.
+
+    No limit of our own ends that. A controller that is down enforces none, and one that is back has half a minute's
+    patience with who is over the time. It may be the account that is down: so an alarm is set while there is time.
+    """
+    deadline, pause = time.monotonic() + DEFERRED_SECONDS, DEFERRED_PAUSES[0]
+    while True:
+        try:
+            reconcile(run, must=True)
+            return
+        except SchedulerError as error:
+            _log.warning("the scheduler could not be asked; again in %.0f s: %s", pause, error)
+        if time.monotonic() > deadline:
+            set_alarm(run, by_alarm=True)
+            deadline += DEFERRED_SECONDS
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_SILENCE)
 
 
 def _wait_for_room(run: ActiveRun) -> None:

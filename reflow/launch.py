@@ -17,6 +17,7 @@ from .errors import (
     ConfigError,
     RenderError,
     ResultRemoved,
+    SchedulerError,
     SubmitDeferred,
     SubmitOverLimit,
     SubmitRefused,
@@ -330,7 +331,11 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
     before anything is submitted again.
     """
     if not is_new:
-        known = wave.job_id or _find(run, wave)  # the id, where not all instances were marked yet
+        try:
+            known = wave.job_id or _find(run, wave)  # the id, where not all instances were marked yet
+        except SubmitDeferred as error:
+            _log.warning("task '%s' waits: %s", plan.name, error)
+            return Launched.LATER
         if known is None and run.store.wave_is_known_to_run(wave.id):
             # Its workers have reported, so it was submitted; the scheduler forgot it before anyone asked.
             known = f"forgotten-{wave.job_name}"
@@ -403,7 +408,11 @@ def hand_over(run: ActiveRun, job: Job, script: Path) -> str:
 
 
 def _find(run: ActiveRun, wave: WaveRecord) -> str | None:
-    return run.executor.find(wave.job_name)
+    """Return the wave's job, None when it was not accepted; `SubmitDeferred` while that cannot be known."""
+    try:
+        return run.executor.find(wave.job_name)
+    except SchedulerError as error:
+        raise SubmitDeferred(f"the scheduler cannot be asked whether it has the job: {error}") from error
 
 
 def _record(run: ActiveRun, wave: WaveRecord, job_id: str) -> None:

@@ -319,6 +319,12 @@ class TestScontrol:
         assert account(fake_slurm, job_id) == [f"{job_id}|COMPLETED|0:0"]
         assert account(fake_slurm, job_id, "-D") == [f"{job_id}|REQUEUED|0:0", f"{job_id}|COMPLETED|0:0"]
 
+    def test_a_job_that_may_not_start_again_is_not_requeued(self, fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+        job_id = sbatch(fake_slurm, "touch up; sleep 600", "--no-requeue", cwd=tmp_path)
+        wait_until((tmp_path / "up").exists, "it runs")
+        said = fake_slurm.run("scontrol", "requeue", job_id)
+        assert (said.code, "Requested operation is presently disabled" in said.stderr) == (1, True)
+
     def test_the_throttle_can_be_changed(self, fake_slurm: FakeSlurm, tmp_path: Path) -> None:
         job_id = sbatch(fake_slurm, "touch up.$SLURM_ARRAY_TASK_ID; sleep 600", "--array=0-3%1", cwd=tmp_path)
         wait_until(lambda: len(list(tmp_path.glob("up.*"))) == 1, "one runs")

@@ -6,7 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from reflow.states import RunState, TaskState
 
@@ -32,11 +33,13 @@ class Case:
     #: Exit code or signal that the victims' record must have.
     exit_code: int | None = None
     signal: int | None = None
-    #: Whether the places that have it can do this.
+    #: The places that can do this.
     places: tuple[str, ...] = ("fake", "real")
     #: How many tries of the victim may have run to completion.
     completions: int = 1
     seconds: float = 120.0
+    #: Whether Slurm itself may forget jobs: then the elements of those may be LOST, and the run FAILED for that.
+    or_lost: bool = False
 
     @property
     def wanted(self) -> str:
@@ -44,7 +47,8 @@ class Case:
         classes = sorted({"/".join(sorted(each)) for each in self.failures.values()})
         which = f" [{','.join(map(str, self.failures))}]" if self.failures else ""
         how = f" exit {self.exit_code}" if self.exit_code else f" signal {self.signal}" if self.signal else ""
-        return f"{self.state}{which} {' '.join(classes)}{how}".rstrip()
+        lost = " or FAILED LOST" if self.or_lost else ""
+        return f"{self.state}{which} {' '.join(classes)}{how}{lost}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ def run_case(case: Case, scene: Scene) -> Outcome:
     work = {index: each for (task, index), each in instances.items() if task == "work"}
     bad = {index: each for index, each in work.items() if each.state is not TaskState.SUCCESS}
     got = str(scene.state())
+    if case.or_lost and scene.state() is FAILED:
+        lost = {index: frozenset({"LOST"}) for index in bad}
+        case = replace(case, state=FAILED, failures=lost, or_lost=False)
     if bad:
         first = next(iter(bad.values()))
         classes = sorted({str(each.failure or each.state) for each in bad.values()})
@@ -123,11 +130,14 @@ def _acts(what: str) -> Callable[[Scene], None]:
     return strike
 
 
-def _while_it_runs(do: Callable[[Scene], None]) -> Callable[[Scene], None]:
-    """Return a strike that is made while all elements run; they go on afterwards."""
+def _while_it_runs(do: Callable[[Scene], None], *, requeue: bool = False) -> Callable[[Scene], None]:
+    """Return a strike that is made while all elements run; they go on afterwards.
+
+    With `requeue`, Slurm may start the jobs again by itself.
+    """
 
     def strike(scene: Scene) -> None:
-        scene.submit(hold=True, width=WIDTH)
+        scene.submit(hold=True, executor={"submit_options": {"requeue": True}} if requeue else {}, width=WIDTH)
         for index in range(WIDTH):
             scene.pid("work", index)
         do(scene)
@@ -176,26 +186,47 @@ def _cancel_sentinel(scene: Scene) -> None:
     scene.place.run("scancel", scene.job("work", sentinel=True))
 
 
+def _node_of_the_victim(scene: Scene) -> str:
+    job = f"{scene.job('work')}_{VICTIM}"
+    return scene.place.run("squeue", "--noheader", f"--job={job}", "--format=%N").strip()
+
+
 def _lose_node(scene: Scene) -> None:
     """Let the victim's node go down with everything on it, and come back."""
+    if isinstance(scene.place, RealPlace):
+        node = _node_of_the_victim(scene)
+        scene.place.slurm.kill_node(node)
+        scene.place.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=chaos")
+        scene.place.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        scene.place.slurm.start_node(node)
+    else:
+        _strike(scene, "NODE_FAIL")
+
+
+def _lose_node_unnoticed(scene: Scene) -> None:
+    """Kill a slurmd and all its jobs, and wait until Slurm finds out by itself."""
     assert isinstance(scene.place, RealPlace)
-    job = f"{scene.job('work')}_{VICTIM}"
-    node = scene.place.run("squeue", "--noheader", f"--job={job}", "--format=%N").strip()
+    node = _node_of_the_victim(scene)
     scene.place.slurm.kill_node(node)
-    scene.place.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=chaos")
-    scene.place.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    scene.until(lambda: "down" in scene.place.run("sinfo", "--noheader", f"--nodes={node}", "--format=%T"))
     scene.place.slurm.start_node(node)
 
 
-def _ends_as(status: str, *, requeue: bool) -> Callable[[Scene], None]:
-    """Return a strike that brings an end upon the running victim on a fake Slurm."""
-
-    def do(scene: Scene) -> None:
-        assert isinstance(scene.place, FakePlace)
-        scene.place.slurm.strike(status, scene.job("work"), str(VICTIM), requeue=requeue)
+def _preempt(scene: Scene) -> None:
+    """Let a job of more weight take the victim's node."""
+    if isinstance(scene.place, RealPlace):
+        words = ["--partition=urgent", f"--nodelist={_node_of_the_victim(scene)}", "--exclusive", "--mem=100"]
+        scene.place.run("sbatch", *words, "--output=/dev/null", "--job-name=urgent", "--wrap=true")
         _wait_for_the_end_of(scene, VICTIM)
+    else:
+        _strike(scene, "PREEMPTED")
 
-    return _while_it_runs(do)
+
+def _strike(scene: Scene, status: str) -> None:
+    """Bring an end upon the running victim on a fake Slurm, which starts it again if the job may be."""
+    assert isinstance(scene.place, FakePlace)
+    scene.place.slurm.strike(status, scene.job("work"), str(VICTIM))
+    _wait_for_the_end_of(scene, VICTIM)
 
 
 def _requeue(scene: Scene) -> None:
@@ -204,22 +235,39 @@ def _requeue(scene: Scene) -> None:
 
 
 def _outlives(scene: Scene) -> None:
-    """The node is cut off: Slurm starts the element again while the old one goes on."""
-    assert isinstance(scene.place, FakePlace)
-    scene.place.slurm.strike("NODE_FAIL", scene.job("work"), str(VICTIM), requeue=True, outlives=True)
-    scene.until(lambda: [line[:2] for line in scene.trace("begin")].count(["work", str(VICTIM)]) == 2)
+    """Slurm takes the element for dead and it starts again, while the old one goes on."""
+    if isinstance(scene.place, RealPlace):
+        os.kill(_parent_of(scene.pid("work", VICTIM)), signal.SIGKILL)  # slurmstepd
+    else:
+        assert isinstance(scene.place, FakePlace)
+        scene.place.slurm.strike("NODE_FAIL", scene.job("work"), str(VICTIM), requeue=True, outlives=True)
+    scene.until(lambda: [line[:2] for line in scene.trace("begin")].count(["work", str(VICTIM)]) == 2, 150)
+
+
+def _parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _restart_controller(scene: Scene) -> None:
     if isinstance(scene.place, RealPlace):
-        scene.place.slurm.stop_controller(kill=True)
-        scene.let_go()
-        time.sleep(3)  # (elements end while there is nobody to tell)
+        # Killed before it has saved them, slurmctld would forget jobs; it saves every few seconds, and when it ends.
+        scene.place.slurm.stop_controller()
         scene.place.slurm.start_controller()
+        _crash_controller(scene)
     else:
         assert isinstance(scene.place, FakePlace)
         for command in ("sbatch", "squeue", "sacct", "scontrol", "scancel"):
             scene.place.slurm.fail(command, "slurm_load_jobs error: Unable to contact slurm controller\n", times=2)
+
+
+def _crash_controller(scene: Scene) -> None:
+    """Kill slurmctld, let all elements end while there is nobody to tell, and start it again."""
+    assert isinstance(scene.place, RealPlace)
+    pids = [scene.pid("work", index) for index in range(WIDTH)]
+    scene.place.slurm.stop_controller(kill=True)
+    scene.let_go()
+    scene.until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), 150)
+    scene.place.slurm.start_controller()
 
 
 def _sbatch(mode: str, strikes: int = 1) -> Callable[[Scene], None]:
@@ -282,13 +330,13 @@ CASES = [
         {index: frozenset({"CANCELLED"}) for index in range(WIDTH)},
     ),
     Case("scancel of the sentinel", _while_it_runs(_cancel_sentinel), SUCCESS),
-    Case("node lost", _while_it_runs(_lose_node), SUCCESS, places=("real",), seconds=240, completions=2),
-    Case("NODE_FAIL, Slurm requeues", _ends_as("NODE_FAIL", requeue=True), SUCCESS, places=("fake",)),
-    Case("NODE_FAIL, not requeued", _ends_as("NODE_FAIL", requeue=False), SUCCESS, places=("fake",)),
-    Case("NODE_FAIL, the worker lives on", _while_it_runs(_outlives), SUCCESS, places=("fake",), completions=2),
-    Case("requeue", _while_it_runs(_requeue), SUCCESS, seconds=240),
-    Case("preemption, Slurm requeues", _ends_as("PREEMPTED", requeue=True), SUCCESS, places=("fake",)),
-    Case("preemption, not requeued", _ends_as("PREEMPTED", requeue=False), SUCCESS, places=("fake",)),
+    Case("NODE_FAIL", _while_it_runs(_lose_node), SUCCESS, seconds=240),
+    Case("NODE_FAIL, Slurm requeues", _while_it_runs(_lose_node, requeue=True), SUCCESS, seconds=240),
+    Case("NODE_FAIL, slurmd killed", _while_it_runs(_lose_node_unnoticed), SUCCESS, places=("real",), seconds=240),
+    Case("NODE_FAIL, the worker lives on", _while_it_runs(_outlives), SUCCESS, completions=2, seconds=240),
+    Case("requeue", _while_it_runs(_requeue, requeue=True), SUCCESS, seconds=240),
+    Case("preemption", _while_it_runs(_preempt), SUCCESS, seconds=240),
+    Case("preemption, Slurm requeues", _while_it_runs(_preempt, requeue=True), SUCCESS, seconds=240),
     Case("slurmctld restart", _while_it_runs(_restart_controller), SUCCESS, seconds=180),
     Case("sbatch error, three times", _sbatch("error", 3), SUCCESS),
     Case("sbatch hangs, not accepted", _sbatch("hang"), SUCCESS),
@@ -297,3 +345,14 @@ CASES = [
     Case("manifest locked while all end", _while_it_runs(_lock_manifest), SUCCESS),
     Case("manifest away while all end", _while_it_runs(_hide_manifest), SUCCESS),
 ]
+
+#: Slurm 22.05 forgets jobs that it has accepted, or starts elements twice, when it is killed before it has saved.
+CRASH = Case(
+    "slurmctld killed unsaved",
+    _while_it_runs(_crash_controller),
+    SUCCESS,
+    places=("real",),
+    completions=2,
+    seconds=240,
+    or_lost=True,
+)

@@ -18,6 +18,13 @@ from .scene import FakePlace, RealPlace
 #: Whether this is the campaign and not the short form among the normal tests.
 IS_CAMPAIGN = os.environ.get("REFLOW_CHAOS", "0") not in ("", "0")
 
+#: A job of this partition takes what it needs from those of the other.
+_PREEMPTION = (
+    "PreemptType=preempt/partition_prio",
+    "PreemptMode=REQUEUE",
+    "PartitionName=urgent Nodes=ALL PriorityTier=10",
+)
+
 _tables: dict[str, list[tuple[str, ...]]] = {}
 
 
@@ -48,9 +55,9 @@ def fake_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake
 
 @pytest.fixture(scope="session")
 def real_slurm() -> Iterator[PrivateSlurm]:
-    """A private real Slurm that limits memory, for the whole session."""
+    """A private real Slurm that limits memory and preempts, for the whole session."""
     require_programs()
-    with PrivateSlurm(memory_limits=os.getuid() == 0) as slurm:
+    with PrivateSlurm(memory_limits=os.getuid() == 0, config_lines=_PREEMPTION) as slurm:
         yield slurm
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 
+from reflow.indices import Indices
+
 from .scene import FakePlace, Scene
 
 #: What may happen to something that runs.
@@ -249,8 +251,10 @@ def _strike(chance: random.Random, scene: Scene, what: str) -> list[str]:
         return []
     job, name, slot = chance.choice(running)
     target = f"{job}_{slot}" if slurm.queue.history(job).job.slots is not None else str(job)
-    if what in ("scancel", "requeue"):
-        slurm.run(*(["scancel", target] if what == "scancel" else ["scontrol", "requeue", target]))
+    if what == "scancel":
+        slurm.run("scancel", target)
+    elif what == "requeue":  # as an administrator does it, who may
+        slurm.queue.requeue(job, Indices.range(slot, slot + 1))
     else:
         slurm.strike(what, str(job), str(slot), requeue=chance.random() < 0.5 and what != "TIMEOUT")
     return [f"{what} {name}_{slot}"]

@@ -159,13 +159,16 @@ class Scene:
         sbatch.write_text(_SBATCH.format(folder=folder / "bin", real=real))
         sbatch.chmod(0o755)
 
-    def submit(self, *, hold: bool = False, **parameters: object) -> None:
-        """Submit the workflow from a process that is gone afterwards; elements of `hold` wait for `let_go`."""
+    def submit(self, *, hold: bool = False, executor: Mapping[str, object] | None = None, **parameters: object) -> None:
+        """Submit the workflow from a process that is gone afterwards; elements of `hold` wait for `let_go`.
+
+        `executor` holds keywords of `SlurmExecutor`.
+        """
         if hold:
             self.hold()
         path = os.pathsep.join([str(self.folder / "bin"), self.place.environment["PATH"]])
         home = {"XDG_CONFIG_HOME": str(self.folder / "home"), "XDG_CACHE_HOME": str(self.folder / "home")}
-        words = [self._pipeline, self.run_dir, self.manifest, json.dumps({}), json.dumps(parameters)]
+        words = [self._pipeline, self.run_dir, self.manifest, json.dumps(executor or {}), json.dumps(parameters)]
         done = subprocess.run(
             [sys.executable, "-c", _SUBMIT, *map(str, words)],
             cwd=self.run_dir,

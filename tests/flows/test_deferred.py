@@ -12,6 +12,8 @@ FULL = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submissi
     "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n"
 )
 
+DOWN = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"
+
 
 def test_a_first_job_that_is_deferred_leaves_an_alarm_that_submits_it(tmp_path, store, fake_slurm):
     fake_slurm.fail("sbatch", FULL)
@@ -80,3 +82,30 @@ def test_max_submit_jobs_divides_a_wide_array_into_waves(tmp_path, store, fake_s
     assert sum(waves) == 60
     assert max(waves) <= 8
     assert len(waves) <= 60 / 2 + 2
+
+
+def test_sentinels_that_the_scheduler_does_not_answer_ask_again(tmp_path, store, fake_slurm):
+    fake_slurm.inject("OUT_OF_MEMORY", name="square-*", slots="1")
+    fake_slurm.fail("sacct", DOWN, times=6)
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+    fake_slurm.wait_idle(120)
+    assert store.get_run_record(run.run_id).status is RunState.FAILED
+    assert store.get_task_instance_record(run.run_id, "square", 1).failure == "OUT_OF_MEMORY"
+
+
+def test_a_submit_in_doubt_waits_while_the_scheduler_cannot_be_asked(tmp_path, store, fake_slurm):
+    fake_slurm.lose_submission(accepted=True)
+    fake_slurm.fail("squeue", DOWN, times=1)
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+    fake_slurm.wait_idle(120)
+    assert store.get_run_record(run.run_id).status is RunState.SUCCESS
+    assert set(Counter(job.name for job in fake_slurm.jobs()).values()) == {1}
+
+
+def test_an_intent_waits_while_the_scheduler_cannot_be_asked(tmp_path, store, fake_slurm):
+    fake_slurm.fail("sbatch", DOWN, times=2)  # the first job, and its alarm
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+    fake_slurm.fail("squeue", DOWN, times=1)
+    assert run.status(as_dict=True)["status"] == "RUNNING"
+    fake_slurm.wait_idle(120)
+    assert store.get_run_record(run.run_id).status is RunState.SUCCESS

@@ -109,8 +109,9 @@ def test_a_pack_whose_job_fails_before_python_begins_is_not_tried_for_ever(tmp_p
 
 
 def test_a_requeued_pack_does_not_run_again_what_it_has_finished(tmp_path, store, fake_slurm):
+    executor = SlurmExecutor(submit_options={"requeue": True})
     (tmp_path / "do-2").write_text("hang")
-    run = packed().submit(tmp_path, store=store, executor=SlurmExecutor(), size=4)
+    run = packed().submit(tmp_path, store=store, executor=executor, size=4)
     until(lambda: (tmp_path / "ran").exists() and ran(tmp_path) == [0, 1, 2])
     # What is finished is published within a quarter of a second, while element 2 goes on.
     until(lambda: store.merge() and states(run, "work")[1] is TaskState.SUCCESS)

@@ -166,7 +166,7 @@ def _update_nodes(site: Site, names: list[str], state: str) -> None:
 
 def _requeue(site: Site, words: list[str], options: dict[str, str]) -> None:
     for history, slots in _targets(site, words):
-        if not history.has_started:
+        if not (history.has_started and history.job.requeue):
             raise Refused(f"Requested operation is presently disabled for job {history.job.id}")
         site.queue.requeue(history.job.id, slots)
 
