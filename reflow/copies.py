@@ -52,6 +52,30 @@ def write_copies(files: Sequence[SourceFile], folder: Path) -> bool:
     return True
 
 
+def changed_files(folder: Path) -> list[Path]:
+    """Return the originals that differ from a run's copies of them now, sorted; not those that are gone.
+
+    Files that look as they did when they were copied are not read.
+    """
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    except OSError:
+        return []  # nothing was copied, or the run's folder was cleaned up
+    return sorted(
+        Path(original)
+        for module, (original, is_package, *signs) in index.items()
+        if _signs(original) != tuple(signs)
+        and _content(Path(original)) not in (None, _content(folder / _place(module, is_package)))
+    )
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
 class Copies:
     """Finds the copied modules of one run; goes first in `sys.meta_path`, so that they win over what is on disk now."""
 

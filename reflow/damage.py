@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from . import identity
 from .errors import ORDINARY_ERRORS, ReflowError
@@ -83,6 +84,10 @@ class Retried:
     #: What had succeeded.
     remake: Remake
     specs: Mapping[str, TaskSpecRecord]
+    #: Files of the pipeline that are not as they were at submit: the run does not see that.
+    changed_files: Sequence[Path] = ()
+    #: The command line by which the run was submitted.
+    command: str = ""
 
     @property
     def count(self) -> int:
@@ -90,7 +95,7 @@ class Retried:
         return self.failed + self.remake.count
 
     def lines(self) -> Iterator[str]:
-        """Yield what is made again although it had succeeded, and why, as text lines."""
+        """Yield as text lines what is made again although it had succeeded, and that changed code is not run."""
         for spec in self.specs.values():
             for found, why in (
                 (self.remake.damaged, "files are gone or changed, or verify= says no"),
@@ -100,3 +105,7 @@ class Retried:
                 if indices:
                     more = "" if len(indices) == 1 else f" and {len(indices) - 1} more"
                     yield f"Again, although it had succeeded: {_first(spec, indices)}{more} ({why})"
+        if self.changed_files:
+            names = ", ".join(path.name for path in self.changed_files)
+            yield f"Note: changed since the run was submitted: {names}. A retry runs the code as it was then."
+            yield f"To run it as it is now, and take over what succeeded and is the same, submit anew: {self.command}"

@@ -175,6 +175,7 @@ class Run:
     def retry_and_tell(self, task: str | None = None, verify: bool = True) -> Retried:
         """Do what `retry` does, and return what was put back and why. `task` limits it to that task's own."""
         from .config import require_trust
+        from .copies import changed_files
         from .damage import Retried, only_of, warn_of_other
         from .dispatch import LOCK_SECONDS, dispatch, open_run
         from .remaking import Remake
@@ -196,7 +197,8 @@ class Run:
         damage = self._find_damage() if verify else {}
         warn_of_other(damage, task, specs)
         # A dispatcher at work has perhaps seen complete what is given up now, and would gather what is left of it.
-        with hold(RunFolder(self.run_dir, self.run_id).dispatch_lock, timeout=LOCK_SECONDS) as held:
+        folder = RunFolder(self.run_dir, self.run_id)
+        with hold(folder.dispatch_lock, timeout=LOCK_SECONDS) as held:
             if not held:
                 raise ReflowError(f"another process is submitting jobs of run '{self.run_id}': retry when it is done")
             if settings.local_process is not None:
@@ -205,7 +207,9 @@ class Run:
                 self._store.update_run_settings(self.run_id, self._settings.to_json())
             chosen = only_of(damage, task)
             remake = self._store.remake(self.run_id, chosen) if chosen else Remake()
-            retried = Retried(self.run_id, self._store.retry(self.run_id, task), remake, specs)
+            count = self._store.retry(self.run_id, task)
+        command = str(settings.provenance.get("command", ""))
+        retried = Retried(self.run_id, count, remake, specs, changed_files(folder.code), command)
         if retried.count:
             dispatch(open_run(self._store, self.run_id), wait=True)
         return retried

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 
 import pytest
@@ -279,6 +280,17 @@ def test_retry_tells_what_it_makes_again_of_a_run_that_had_succeeded(project):
     ]
     assert run.wait(60) is RunState.SUCCESS
     assert (project.folder / "file").read_text() == "two"
+
+
+def test_retry_says_that_changed_code_is_not_run_and_how_to_run_it(project):
+    project.write(PURGED)
+    submitted = project.pipeline("submit", "--run-dir", "run", "--folder", project.folder, "--executor", "local")
+    run_id = submitted.out.split()[2]
+    assert len(project.reflow("retry", run_id).out.splitlines()) == 1
+    project.file.write_text(PURGED.replace('"two"', '"new"'))
+    lines = project.reflow("retry", run_id).out.splitlines()
+    assert "changed since the run was submitted: pipeline.py" in lines[-2]
+    assert lines[-1].endswith(f"submit anew: {shlex.join(sys.orig_argv)}")
 
 
 def test_retry_looks_at_files_alone_where_the_pipeline_cannot_be_loaded(project):
