@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from . import tags
 from .declarations import codec_of
+from .declared import Codec
 from .errors import CodecError
 from .tags import TAG, Misfit
 
@@ -57,13 +58,28 @@ def loads(text: str, annotation: Any = Any) -> Any:
 
 def check(annotation: Any) -> None:
     """Raise `CodecError` if no value of this type could travel, fields of dataclasses included."""
-    seen = set()
+    _all_in(annotation)
+
+
+def form(annotation: Any) -> str:
+    """Return what values of this type look like: its name, and a line for each class in it with its fields or members.
+
+    What was written under one form is read under an equal one. Raises `CodecError` as `check` does.
+    """
+    codecs = _all_in(annotation)
+    return "\n".join([codecs[0].name, *sorted({*filter(None, (codec.form() for codec in codecs))})])
+
+
+def _all_in(annotation: Any) -> list[Codec]:
+    """Return the codec of a type and those of all that is inside."""
     pending = [codec_of(annotation)]
+    found: dict[Codec, None] = {}
     while pending:
         codec = pending.pop()
-        if codec not in seen:
-            seen.add(codec)
+        if codec not in found:
+            found[codec] = None
             pending += codec.parts()
+    return list(found)
 
 
 def split_list(text: str) -> list[str]:

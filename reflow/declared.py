@@ -46,6 +46,10 @@ class Codec(ABC):
         """Return the codecs of what is inside: items, keys, fields, members of a union."""
         return self._parts
 
+    def form(self) -> str | None:
+        """Return what the values of a class look like, which its name does not tell; None where the name tells all."""
+        return None
+
     def misfit(self, value: Any, advice: str | None = None) -> Misfit:
         """Return the refusal to encode `value`, with what to return instead."""
         advice = advice or "return what is declared, or change the annotation"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, Flag
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from . import tags
 from .declared import Codec, shape
 from .tags import Misfit, tag, untag
+
+
+def _listed(fields: Mapping[str, Codec]) -> str:
+    return ", ".join(f"{name}: {codec.name}" for name, codec in fields.items())
 
 
 class TypedDictOf(Codec):
@@ -32,6 +37,9 @@ class TypedDictOf(Codec):
 
     def parts(self) -> tuple[Codec, ...]:
         return tuple(self.fields.values())
+
+    def form(self) -> str:
+        return f"TypedDict {self.name}({_listed(self.fields)})"
 
     def encode(self, value: Any) -> Any:
         if not isinstance(value, dict):
@@ -94,6 +102,10 @@ class EnumOf(Codec):
         self._by_value = issubclass(enum, Flag)
         self.types, self.shapes = frozenset({enum}), frozenset({f"enum {enum.__qualname__}"})
 
+    def form(self) -> str:
+        members = (f"{name} = {json.dumps(self.encode(member))}" for name, member in self._enum.__members__.items())
+        return f"enum {self.name}({', '.join(members)})"
+
     def encode(self, value: Any) -> Any:
         if type(value) is not self._enum:
             raise self.misfit(value, f"return a member of {self.name}, or change the annotation")
@@ -143,6 +155,9 @@ class Record(Codec):
 
     def parts(self) -> tuple[Codec, ...]:
         return tuple(self.fields.values())
+
+    def form(self) -> str:
+        return f"{self._kind} {self.name}({_listed(self.fields)})"
 
     def encode(self, value: Any) -> Any:
         if type(value) is not self._class:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import clock, codec, identity, inputs
+from .forms import RESULT
 from .inputs import Value
 from .paths import RunFolder
 from .reuse import Reuse
@@ -296,7 +297,8 @@ def _code_differences(new: Case, old: Case) -> Iterator[Difference]:
     if before is None or after is None or before == after:
         yield Difference("code", "", None, None)
         return
-    for name in sorted(before.keys() | after.keys()):
+    names = {RESULT} if new.plan.config.cache == old.plan.config.cache == "version" else before.keys() | after.keys()
+    for name in sorted(names):
         if before.get(name) != after.get(name):
             diff = difflib.unified_diff(
                 before.get(name, "").splitlines(),

@@ -13,7 +13,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
@@ -43,6 +43,12 @@ class TaskCode:
     parts: Mapping[str, Mapping[str, str] | None]
     #: The user's files that these tasks may load, as they were read.
     files: tuple[SourceFile, ...]
+
+    def with_parts(self, more: Mapping[str, Mapping[str, str]]) -> TaskCode:
+        """Return this with more parts by task; where the code cannot be known it still cannot."""
+        return replace(
+            self, parts={task: None if parts is None else {**parts, **more[task]} for task, parts in self.parts.items()}
+        )
 
     def fingerprint(self, task: str) -> str:
         """Return SHA-256 over the task's parts; '' when they cannot be known, which switches the cache off."""

@@ -15,6 +15,7 @@ from . import clock, code, codec
 from .errors import CodecError, ConfigError, PipelineError, ReflowError
 from .fingerprints import Fingerprints
 from .flow import Flow
+from .forms import type_parts, version_code
 from .parameters import bind_parameters, encoded_arguments, run_parameters
 from .paths import RunFolder, safe_name
 from .reuse import files_of
@@ -273,7 +274,8 @@ class Workflow(Flow):
         plans = self._validated_plans()
         bound = bind_parameters(list(self.tasks.values()), parameters)
         functions = {name: task.function for name, task in self.tasks.items()}
-        task_code = read_code(functions, self._module_globals, in_process=in_process)
+        types = {name: type_parts(task.signature) for name, task in self.tasks.items()}
+        task_code = read_code(functions, self._module_globals, in_process=in_process).with_parts(types)
         prints = Fingerprints(self.config.defaults.path_fingerprint, os.getcwd())
         arguments = {plan.name: encoded_arguments(self.tasks[plan.name], bound) for plan in plans}
         return tuple(
@@ -281,8 +283,7 @@ class Workflow(Flow):
                 plan,
                 arguments=arguments[plan.name],
                 files=files_of(replace(plan, arguments=arguments[plan.name]), prints),
-                # The workflow's name, because two may have a task of the same name and version.
-                code=f"version only: {self.name}"
+                code=version_code(self.name, types[plan.name])
                 if plan.config.cache == "version"
                 else task_code.fingerprint(plan.name),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import textwrap
@@ -419,6 +420,77 @@ def test_a_change_of_one_task_leaves_the_others_cached(tmp_path, store):
         "-    return x + 1",
         "+    return x + 2",
     ]
+
+
+STARS = """
+    from dataclasses import dataclass
+    from enum import Enum
+    from typing import NamedTuple, TypedDict
+
+    {imported}
+
+    @dataclass
+    class Star:
+        {star}
+
+    class Colour(Enum):
+        {colour}
+
+    class Place(NamedTuple):
+        {place}
+"""
+USES_STARS = """
+    import starbase
+
+    @wf.job({options})
+    def make() -> {returns}:
+        return {value}
+
+    @wf.job()
+    def use(given: Annotated[{returns}, Result("make")]) -> str:
+        return str(given)
+"""
+STAR = {"imported": "", "star": "mass: float = 1", "colour": "RED = 1", "place": "x: int = 1; y: int = 2"}
+VALUES = {
+    "starbase.Star": "starbase.Star()",
+    "list[starbase.Star]": "[starbase.Star()]",
+    "starbase.Colour": "starbase.Colour.RED",
+    "starbase.Place": "starbase.Place()",
+}
+
+
+@pytest.mark.parametrize("options", ["", "cache='version'"])
+@pytest.mark.parametrize(
+    ("returns", "change", "reused"),
+    [
+        ("starbase.Star", {"imported": "import math"}, True),
+        ("starbase.Star", {"star": "mass: float = 1; name: str = ''"}, False),
+        ("starbase.Star", {"star": "name: str = ''"}, False),
+        ("list[starbase.Star]", {"star": "pass"}, False),
+        ("starbase.Colour", {"colour": "RED = 1; BLUE = 2"}, False),
+        ("starbase.Place", {"place": "y: int = 2; x: int = 1"}, False),
+    ],
+    ids=str,
+)
+def test_a_result_of_a_class_outside_the_users_code_is_computed_again_when_its_fields_have_changed(
+    tmp_path, store, monkeypatch, returns, change, reused, options
+):
+    package = tmp_path / "site-packages"
+    package.mkdir()
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two versions of a file in one second look alike
+    for number, words in enumerate([STAR, {**STAR, **change}]):
+        (package / "starbase.py").write_text(textwrap.dedent(STARS.format(**words)))
+        sys.modules.pop("starbase", None)
+        importlib.invalidate_caches()
+        body = USES_STARS.format(returns=returns, value=VALUES[returns], options=options)
+        run = pipeline(tmp_path / "own" / str(number), body).run_local(tmp_path / "run", store=store)
+    assert run.state is RunState.SUCCESS, run.status(as_dict=True, errors=True)
+    assert counts(run, ["make"]) == {"make": (1, 0) if reused else (0, 1)}
+    if not reused:
+        (difference,) = run.explain("make").differences
+        assert (difference.part, difference.name) == ("code", "result (type)")
+        assert len([line for line in difference.diff if line.startswith(("-", "+"))]) >= 3
 
 
 def test_results_whose_files_are_gone_or_changed_are_named(tmp_path, store):

@@ -16,7 +16,7 @@ import typing
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, make_dataclass
 from enum import Enum, Flag, IntEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import (
@@ -731,3 +731,41 @@ def test_a_union_that_holds_a_literal_still_takes_other_values_of_that_type():
 def test_path_is_never_taken_for_a_text_with_the_same_words():
     assert codec.dumps(Path("a")) != codec.dumps("a")
     assert same(there_and_back({"a": Path("a"), "b": "a"}), {"a": Path("a"), "b": "a"})
+
+
+@dataclass
+class Tree:
+    leaf: int
+    branches: list[Tree]
+
+
+class Grade(Enum):
+    GOOD = "good"
+    BEST = GOOD
+
+
+def test_the_form_of_a_type_names_the_fields_and_members_of_every_class_inside():
+    assert codec.form(int) == "int"
+    assert codec.form(dict[str, list[Tree | Grade | None]]).splitlines() == [
+        "dict[str, list[Tree | Grade | None]]",
+        "dataclass Tree(leaf: int, branches: list[Tree])",
+        'enum Grade(GOOD = {"~": "enum", "v": ["Grade", "GOOD", "good"]}, '
+        'BEST = {"~": "enum", "v": ["Grade", "GOOD", "good"]})',
+    ]
+
+
+def test_the_form_of_a_type_changes_with_fields_their_types_and_their_order():
+    def made(*fields):
+        record = NamedTuple("Record", fields)
+        return codec.form(list[record]), codec.form(make_dataclass("Data", fields))
+
+    forms = [
+        made(("x", int), ("y", int)),
+        made(("x", int)),
+        made(("y", int), ("x", int)),
+        made(("x", int), ("y", float)),
+        made(("x", int), ("y", int)),
+    ]
+    assert len(set(forms)) == 4
+    assert forms[0] == forms[4]
+    assert all(len({each[number] for each in forms}) == 4 for number in (0, 1))

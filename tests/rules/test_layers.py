@@ -34,6 +34,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "expansion",
         "failures",
         "flow",
+        "forms",
         "graph",
         "identity",
         "inputs",
