@@ -26,7 +26,7 @@ class AcceptingSlurm:
     """Stands in for Slurm's commands, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self._calls = folder / "calls"
         self._calls.touch()
         scripts = {

@@ -79,7 +79,7 @@ def measure() -> Table:
             "numbers": {index: Value(text, digest) for index, text, digest in store.outputs(first.run_id, "numbers")}
         }
         with watch.row(f"identities of {WIDTH:,} elements"):
-            instances = instances_of(plan, {}, "0" * 64, outputs, {}, {"numbers": 1}, lambda path: "")
+            instances = list(instances_of(plan, {}, "0" * 64, outputs, {}, {"numbers": 1}, lambda path: ""))
         wanted = [row.identity for row in store.list_task_instance_records(first.run_id, "twice")]
         with watch.row(f"look-up of {WIDTH:,} identities, one query, all hits"):
             found = store.lookup_cached("twice", wanted)

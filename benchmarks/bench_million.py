@@ -1,4 +1,4 @@
-"""What the engine does to 10,000, 100,000 and 1,000,000 elements, each width in a process of its own.
+"""What the engine does to 10,000, 100,000 and 1,000,000 elements, each phase in a process of its own.
 
 ``REFLOW_WIDTHS=10000,100000`` measures others. CPU seconds stand where the machine's other work would spoil wall time.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sqlite3
 import statistics
 import subprocess
@@ -16,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from reflow import clock, identity
 from reflow.dispatch import dispatch, open_run
 from reflow.indices import Indices
 from reflow.states import TaskState
+from reflow.stores import expansions
 from reflow.stores.records import CachedResult, NewInstance, Report
 from reflow.stores.sqlite import SqliteStore
 
@@ -41,10 +42,7 @@ INSERT = (
 
 def measure() -> Table:
     """Return a row for each quantity, with a column for each width."""
-    columns = []
-    for width in WIDTHS:
-        command = [sys.executable, "-m", "benchmarks.bench_million", str(width)]
-        columns.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+    columns = [column(width) for width in WIDTHS]
     rows = [(name, "".join(f"{column[name]:>14}" for column in columns)) for name in columns[0]]
     return Table("a run at width", (("elements", "".join(f"{width:>14,}" for width in WIDTHS)), *rows))
 
@@ -58,14 +56,18 @@ class TimedStore(SqliteStore):
         with self._adding("lookup"):
             return super().lookup_cached(task_name, identities)
 
-    def outputs(self, run_id: str, task_name: str) -> list[tuple[int, str, str]]:
-        with self._adding("outputs"):
-            return super().outputs(run_id, task_name)
+    def iterate_outputs(self, run_id: str, task_name: str) -> Iterator[tuple[int, str, str]]:
+        waiting = super().iterate_outputs(run_id, task_name)
+        while True:
+            with self._adding("outputs"):
+                some = list(islice(waiting, BATCH))
+            if not some:
+                return
+            yield from some
 
-    def expand(self, run_id: str, task_name: str, instances: Iterable[NewInstance], width: int) -> None:
-        rows = list(instances)
-        with self._adding("rows"):
-            super().expand(run_id, task_name, rows, width)
+    def _write(self, change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with self._adding("rows" if change is expansions.add else "other turns"):
+            return super()._write(change, *args, **kwargs)
 
     @contextmanager
     def _adding(self, name: str) -> Iterator[None]:
@@ -75,11 +77,19 @@ class TimedStore(SqliteStore):
 
 
 def column(width: int) -> dict[str, str]:
-    """Measure one width."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        measured = {**_rows(folder, width), **_commands(folder), **_spool(folder, width), **_run(folder, width)}
-    return {**measured, "peak RSS": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"}
+    """Measure one width, phase by phase."""
+    measured: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for phase in PHASES:
+            command = [sys.executable, "-m", "benchmarks.bench_million", str(width), phase, folder]
+            measured.update(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+    return measured
+
+
+def _peak() -> str:
+    """Return the most memory that this process has had."""
+    status = Path("/proc/self/status").read_text()
+    return next(f"{int(line.split()[1]) / 1024:.0f} MB" for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def _rows(folder: Path, width: int) -> dict[str, str]:
@@ -105,6 +115,7 @@ def _rows(folder: Path, width: int) -> dict[str, str]:
         store.record_submission(wave.id, "1")
 
     submitted = _cpu(submit)
+    peak = _peak()
     ids = store.instance_ids(RUN, "same")
     merged = 0.0
     for start in range(0, width, BATCH):
@@ -118,9 +129,12 @@ def _rows(folder: Path, width: int) -> dict[str, str]:
         "of the bare rate": f"{bare / (expand + submitted):.2f}",
         "expand alone": f"{expand:.2f} s",
         "reserve + mark submitted": f"{submitted:.2f} s",
+        "  peak memory, with the bench's own rows": peak,
         "bytes per waiting instance": f"{size:.0f}",
         "merge in batches, each": f"{1e6 * merged / width:.1f} us",
         "summary": f"{1_000 * snapshot:.1f} ms",
+        **_commands(folder),
+        **_spool(folder, width),
     }
 
 
@@ -174,33 +188,60 @@ def _spool(folder: Path, width: int) -> dict[str, str]:
     return {"merge from the spool, each": f"{1e6 * each:.0f} us"}
 
 
-def _run(folder: Path, width: int) -> dict[str, str]:
+def _fan_out(folder: Path, width: int) -> dict[str, str]:
     slurm, run_dir = AcceptingSlurm(folder / "slurm"), folder / "run"
+    with SqliteStore(folder / "run.db") as store:
+        run = wf.submit(run_dir, store=store, executor=slurm.executor, width=width)
+        _end(store, run.run_id, "numbers", ["[" + ",".join(map(str, range(width))) + "]"])
+        active = open_run(store, run.run_id, slurm.executor)
+        seconds = _cpu(lambda: dispatch(active))
+        peak = _peak()
+        _end(store, run.run_id, "same", map(str, range(width)))
+    wave = max(wave_files(run_dir), key=lambda path: path.stat().st_size).stat().st_size / width
+    return {
+        "dispatch: fan-out, wave file, submit": f"{seconds:.2f} s",
+        "  peak memory of it": peak,
+        "wave file, bytes per element": f"{wave:.0f}",
+    }
+
+
+def _gather(folder: Path, width: int) -> dict[str, str]:
+    slurm = AcceptingSlurm(folder / "slurm")
+    with SqliteStore(folder / "run.db") as store:
+        (record,) = store.list_run_records()
+        active = open_run(store, record.run_id, slurm.executor)
+        seconds = _cpu(lambda: dispatch(active))
+        peak = _peak()
+        _end(store, record.run_id, "total", ["0"])
+        dispatch(active)
+    return {"dispatch: gather": f"{seconds:.2f} s", "  peak memory of the gather": peak}
+
+
+def _again(folder: Path, width: int) -> dict[str, str]:
+    slurm = AcceptingSlurm(folder / "slurm")
     with TimedStore(folder / "run.db") as store:
         store.spent = {}
-        run = wf.submit(run_dir, store=store, executor=slurm.executor, width=width)
-        active = open_run(store, run.run_id, slurm.executor)
-        text = "[" + ",".join(map(str, range(width))) + "]"
-        _end(store, run.run_id, "numbers", [text])
-        fan_out = _cpu(lambda: dispatch(active))
-        wave = max(wave_files(run_dir), key=lambda path: path.stat().st_size).stat().st_size / width
-        _end(store, run.run_id, "same", map(str, range(width)))
-        gather = _cpu(lambda: dispatch(active))
-        _end(store, run.run_id, "total", ["0"])
-        dispatch(active)
-        store.spent = {}
-        again = _cpu(lambda: wf.submit(run_dir, store=store, executor=slurm.executor, width=width))
-        rest = again - sum(store.spent.values())
+        again = _cpu(lambda: wf.submit(folder / "run", store=store, executor=slurm.executor, width=width))
+        peak = _peak()
+        assert all(task.cached == task.width for task in store.summarize(store.list_run_records()[0].run_id))
+    rest = again - sum(store.spent.values())
     return {
-        "dispatch: fan-out, wave file, submit": f"{fan_out:.2f} s",
-        "wave file, bytes per element": f"{wave:.0f}",
-        "dispatch: gather": f"{gather:.2f} s",
         "all-cached re-run": f"{again:.2f} s",
         "  reading outputs": f"{store.spent['outputs']:.2f} s",
         "  looking up": f"{store.spent['lookup']:.2f} s",
         "  writing rows": f"{store.spent['rows']:.2f} s",
         "  hashing and the rest": f"{rest:.2f} s",
+        "  peak memory of the re-run": peak,
     }
+
+
+#: In the order in which they build on each other.
+PHASES: dict[str, Callable[[Path, int], dict[str, str]]] = {
+    "rows": _rows,
+    "fan-out": _fan_out,
+    "gather": _gather,
+    "again": _again,
+}
 
 
 def _end(store: SqliteStore, run_id: str, task: str, outputs: Iterable[str]) -> None:
@@ -221,4 +262,4 @@ def _cpu(step: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(column(int(sys.argv[1]))))
+    print(json.dumps(PHASES[sys.argv[2]](Path(sys.argv[3]), int(sys.argv[1]))))

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import clock, codec, identity, inputs
+from . import clock, codec, identity
 from .forms import RESULT
 from .inputs import Value
 from .paths import RunFolder
@@ -215,7 +215,7 @@ def case_of(store: SqliteStore, run_id: str, task: str, index: int | None) -> Ca
     return Case(run_id, RunSettings.from_json(run.settings), plan, index, upstream)
 
 
-def origins(result: ResultInput, outputs: inputs.Outputs, index: int | None) -> dict[str, Value]:
+def origins(result: ResultInput, outputs: Mapping[str, Mapping[int, Value]], index: int | None) -> dict[str, Value]:
     """Return, by the name of where it came from, each upstream value that reaches the instance."""
     found: dict[str, Value] = {}
     left = index or 0

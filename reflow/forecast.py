@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from . import clock
-from .expansion import instances_of
+from .expansion import ParentHashes, instances_of
 from .explain import Case, Difference, judge, origins
 from .flow import TaskSpec
 from .inputs import UnequalWidths, Value, shared_values, value_now
@@ -94,10 +94,10 @@ def _task(
     input_hash = reuse.input_hash(plan, settings.run_dir)
     try:
         shared = shared_values(plan, known.outputs, reuse.fingerprints)
-        parents = {
-            name: {index: each.hash for index, each in known.outputs[name].items()} for name in plan.chain_parents
-        }
-        instances = instances_of(plan, shared, input_hash, known.outputs, parents, known.widths, reuse.fingerprints)
+        parents = {name: _hashes_of(known.outputs[name]) for name in plan.chain_parents}
+        instances = list(
+            instances_of(plan, shared, input_hash, known.outputs, parents, known.widths, reuse.fingerprints)
+        )
     except UnequalWidths as error:
         return TaskForecast(plan.name, None, reasons={str(error): 1})
     known.widths[plan.name] = len(instances)
@@ -108,6 +108,11 @@ def _task(
     computed = (each for each in misses if each.index not in undecided)
     reasons = Counter(_why(plan, each, settings, reuse, store, known) for each in islice(computed, MOST_EXPLAINED))
     return TaskForecast(plan.name, len(instances), len(instances) - len(misses), len(undecided), reasons)
+
+
+def _hashes_of(outputs: Mapping[int, Value]) -> ParentHashes:
+    hashes = {index: each.hash for index, each in outputs.items()}
+    return lambda start, stop: hashes
 
 
 def _take_over(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 from . import tags
@@ -66,6 +67,17 @@ def hash_value(text: str, fingerprint: Callable[[str], str | None] | None = None
         return ""
 
 
+def hash_texts(texts: Iterable[str]) -> str:
+    """Return the hash of the list of these texts, as `hash_value` would, without having them all in memory."""
+    digest = sha256(b"[")
+    waiting, comma = iter(texts), b""
+    while some := list(islice(waiting, 10_000)):
+        digest.update(comma + _spell(some)[1:-1])
+        comma = b","
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
 def input_hash(inputs: Mapping[str, str]) -> str:
     """Return the hash of all direct inputs, from the hash (or text) of each by parameter name, in any order.
 
@@ -107,7 +119,8 @@ def identities(
 ) -> Callable[[Sequence[str]], str]:
     """Return a function from the hashes of the `varying` parameters, in that order, to the `identity` of an element.
 
-    What the elements have in common is spelled once: a third of the time for each.
+    What the elements have in common is spelled once, and hashed once up to the first of their own: a quarter of the
+    time for each.
     """
     places = {parameter: f"{number:064d}" for number, parameter in enumerate(varying)}
     while any(place in f"{task_name}{version}{code}{input_hash}{upstream_hashes}" for place in places.values()):
@@ -125,13 +138,18 @@ def identities(
     order = sorted(range(len(varying)), key=lambda number: varying[number])
     pieces = re.split("|".join(places.values()), text) if places else [text]
 
+    begun = sha256(pieces[0].encode("utf-8", "surrogatepass"))
+    rest = list(zip(pieces[1:], order, strict=True))
+
     def quick(hashes: Sequence[str]) -> str:
-        spelled = pieces[0]
-        for piece, number in zip(pieces[1:], order, strict=True):
+        spelled = ""
+        for piece, number in rest:
             if not hashes[number].isalnum():  # '' or no hash of ours, which the spelling may have to escape
                 return one(hashes)
             spelled += hashes[number] + piece
-        return sha256(spelled.encode("utf-8", "surrogatepass")).hexdigest()
+        digest = begun.copy()
+        digest.update(spelled.encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
     return quick
 

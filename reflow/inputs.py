@@ -6,8 +6,9 @@ Pure: the outputs come in, nothing is decoded and no user code is known.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import Protocol
 
 from . import codec, identity
 from .errors import ReflowError
@@ -29,8 +30,51 @@ class Value:
     hash: str
 
 
-#: Of each upstream task, the outputs of its successful instances by index; a singleton's index is 0.
-Outputs = Mapping[str, Mapping[int, Value]]
+class Values(Protocol):
+    """The outputs of one task's successful instances, in the order of their indices; a dictionary by index is one."""
+
+    def values(self) -> Iterable[Value]:
+        """Return them, anew at each call; perhaps read from the manifest on the way."""
+
+
+#: The outputs of each upstream task.
+Outputs = Mapping[str, Values]
+
+
+class Items:
+    """What the elements of an array receive of one parameter: their texts, and the hashes when they are asked for."""
+
+    def __init__(self, fingerprint: Fingerprint) -> None:
+        self._fingerprint = fingerprint
+        self._texts: list[str] = []
+        # None for what is a part of an output: a million hashes would take more memory than they take time.
+        self._hashes: list[str | None] = []
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def add_outputs(self, values: Iterable[Value]) -> None:
+        """Add each of these outputs as one item."""
+        for value in values:
+            self._texts.append(value.text)
+            self._hashes.append(value.hash)
+
+    def add_parts(self, values: Iterable[Value]) -> None:
+        """Add the items of each of these lists."""
+        for value in values:
+            self._texts += codec.split_list(value.text)
+        self._hashes += [None] * (len(self._texts) - len(self._hashes))
+
+    def texts(self, start: int, stop: int) -> list[str]:
+        """Return the JSON texts of ``start <= i < stop``."""
+        return self._texts[start:stop]
+
+    def hashes(self, start: int, stop: int) -> list[str]:
+        """Return the hashes of ``start <= i < stop``."""
+        return [
+            identity.hash_value(text, self._fingerprint) if known is None else known
+            for text, known in zip(self._texts[start:stop], self._hashes[start:stop], strict=True)
+        ]
 
 
 def value_now(text: str, recorded_hash: str, fingerprint: Fingerprint) -> Value:
@@ -52,16 +96,20 @@ def shared_values(plan: TaskPlan, outputs: Outputs, fingerprint: Fingerprint) ->
     return shared
 
 
-def element_values(plan: TaskPlan, outputs: Outputs, fingerprint: Fingerprint) -> dict[str, list[Value]]:
-    """Return, by parameter, the values of which element i receives the i-th."""
-    return {
-        result.parameter: [value for step in result.steps for value in _items(step, outputs, fingerprint)]
-        for result in plan.results
-        if result.delivery is Delivery.EACH
-    }
+def element_values(plan: TaskPlan, outputs: Outputs, fingerprint: Fingerprint) -> dict[str, Items]:
+    """Return, by parameter, the items of which element i receives the i-th."""
+    found = {}
+    for result in plan.results:
+        if result.delivery is Delivery.EACH:
+            items = found[result.parameter] = Items(fingerprint)
+            for step in result.steps:
+                is_item = step.take in (Take.VALUE, Take.ELEMENTS)
+                add = items.add_outputs if is_item else items.add_parts
+                add(outputs[step.task].values())
+    return found
 
 
-def array_width(plan: TaskPlan, elements: Mapping[str, Sequence[Value]], parents: Mapping[str, int]) -> int:
+def array_width(plan: TaskPlan, elements: Mapping[str, Sized], parents: Mapping[str, int]) -> int:
     """Return how many elements the array has; `parents` has the widths of the arrays that it follows.
 
     Raises `UnequalWidths` when the inputs disagree.
@@ -124,26 +172,28 @@ def element_identities(
 
 
 def _as_list(steps: Sequence[Step], outputs: Outputs, fingerprint: Fingerprint) -> Value:
-    lists, hashes = [], []
-    for step in steps:
-        values = list(outputs[step.task].values())
-        texts = [value.text for value in values]
-        lists.append(codec.join_items(texts) if step.take in (Take.VALUE, Take.ELEMENTS) else codec.join_lists(texts))
-        hashes += [str(step.take), *(value.hash for value in values)]
+    lists: list[str] = []
+    is_known = True
+
+    def hashes() -> Iterator[str]:
+        """Yield what the value is made of, and put the texts into `lists` on the way."""
+        nonlocal is_known
+        for step in steps:
+            yield str(step.take)
+            texts = []
+            for value in outputs[step.task].values():
+                texts.append(value.text)
+                is_known = is_known and value.hash != ""
+                yield value.hash
+            is_item = step.take in (Take.VALUE, Take.ELEMENTS)
+            lists.append(codec.join_items(texts) if is_item else codec.join_lists(texts))
+
+    of_parts = identity.hash_texts(hashes())
     text = lists[0] if len(lists) == 1 else codec.join_lists(lists)
-    if not all(hashes):  # one unknown hash makes the whole unknown: a list of hashes would hide it
+    if not is_known:  # one unknown hash makes the whole unknown: a list of hashes would hide it
         return Value(text, "")
     # Of what names files a worker must be able to take the hash again from the text alone.
-    by_text = identity.may_hold_paths(text)
-    return Value(text, identity.hash_value(text, fingerprint) if by_text else identity.hash_value(json.dumps(hashes)))
-
-
-def _items(step: Step, outputs: Outputs, fingerprint: Fingerprint) -> list[Value]:
-    values = list(outputs[step.task].values())
-    if step.take in (Take.VALUE, Take.ELEMENTS):
-        return values
-    texts = (text for value in values for text in codec.split_list(value.text))
-    return [Value(text, identity.hash_value(text, fingerprint)) for text in texts]
+    return Value(text, identity.hash_value(text, fingerprint) if identity.may_hold_paths(text) else of_parts)
 
 
 def _origin(plan: TaskPlan, parameter: str) -> str:

@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -25,7 +25,7 @@ from .errors import (
     SubmitUnknown,
 )
 from .executors.base import After, Dependency, Executor, Job, JobResources
-from .expansion import instances_of
+from .expansion import NewInstances, ParentHashes, instances_of
 from .fingerprints import Fingerprints
 from .flow import TaskSpec
 from .indices import Indices
@@ -35,7 +35,7 @@ from .plan import Submit
 from .reuse import Reuse
 from .spec import Delivery, JobConfig, RunSettings, TaskPlan
 from .stores.base import EngineStore
-from .stores.records import NewInstance, SlotRow, WaveRecord
+from .stores.records import SlotRow, WaveRecord
 from .waves import WaveHeader, slot_text, write_wave
 
 _log = logging.getLogger("reflow")
@@ -97,12 +97,12 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
     `widths` has the width of each task by name. Inputs of unequal length fail the task as a whole.
     """
     reuse = run.reuse
-    outputs = _outputs(run, plan, {Delivery.WHOLE, Delivery.LIST, Delivery.EACH}, reuse.fingerprints)
+    outputs = _outputs(run, plan, reuse.fingerprints)
     common = _common_inputs(run, plan, outputs, reuse)
     run.common.clear()
     run.common[plan.name] = common
     # Of a parent in a chain only the hash counts here: its output may be large, and is its element's business.
-    parents = {task: dict(run.store.output_hashes(run.run_id, task)) for task in plan.chain_parents}
+    parents = {task: _hashes_of(run, task) for task in plan.chain_parents}
     try:
         instances = instances_of(plan, common.shared, common.input_hash, outputs, parents, widths, reuse.fingerprints)
     except inputs.UnequalWidths as error:
@@ -111,11 +111,15 @@ def expand(run: ActiveRun, plan: TaskPlan, widths: Mapping[str, int | None]) -> 
     _create(run, plan, instances)
 
 
-def _create(run: ActiveRun, plan: TaskPlan, instances: Sequence[NewInstance]) -> None:
+def _create(run: ActiveRun, plan: TaskPlan, instances: NewInstances) -> None:
     try:
-        run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), len(instances))
+        run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), instances.width)
     except ResultRemoved:  # between look-up and expansion: the next look-up does not find it any more
-        run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), len(instances))
+        run.store.expand(run.run_id, plan.name, run.reuse.settle(plan, instances), instances.width)
+
+
+def _hashes_of(run: ActiveRun, task: str) -> ParentHashes:
+    return lambda start, stop: dict(run.store.output_hashes(run.run_id, task, start, stop))
 
 
 def _common_inputs(run: ActiveRun, plan: TaskPlan, outputs: Outputs, reuse: Reuse) -> CommonInputs:
@@ -123,16 +127,24 @@ def _common_inputs(run: ActiveRun, plan: TaskPlan, outputs: Outputs, reuse: Reus
     return CommonInputs(shared, reuse.input_hash(plan, run.settings.run_dir))
 
 
-def _outputs(run: ActiveRun, plan: TaskPlan, deliveries: Collection[Delivery], fingerprints: Fingerprints) -> Outputs:
-    """Return the outputs of the tasks whose results reach the plan's instances in one of these ways."""
-    tasks = {step.task for result in plan.results if result.delivery in deliveries for step in result.steps}
-    return {
-        task: {
-            index: inputs.value_now(text, digest, fingerprints)
-            for index, text, digest in run.store.outputs(run.run_id, task)
-        }
-        for task in tasks
-    }
+@dataclass(frozen=True)
+class _StoredValues:
+    """The outputs of one task, read from the manifest whenever they are asked for: a million are never all here."""
+
+    store: EngineStore
+    run_id: str
+    task: str
+    fingerprints: Fingerprints
+
+    def values(self) -> Iterator[Value]:
+        for _, text, digest in self.store.iterate_outputs(self.run_id, self.task):
+            yield inputs.value_now(text, digest, self.fingerprints)
+
+
+def _outputs(run: ActiveRun, plan: TaskPlan, fingerprints: Fingerprints) -> Outputs:
+    """Return the outputs of the tasks whose results reach the plan's instances."""
+    tasks = {step.task for result in plan.results for step in result.steps}
+    return {task: _StoredValues(run.store, run.run_id, task, fingerprints) for task in tasks}
 
 
 def reserve_waves(run: ActiveRun, step: Submit, plan: TaskPlan) -> list[WaveRecord]:
@@ -200,8 +212,7 @@ def write_wave_file(run: ActiveRun, wave: WaveRecord, plan: TaskPlan) -> Path:
     """Write what the wave's workers read, and return its path."""
     common, reuse = run.common.get(plan.name), run.reuse
     if common is None:
-        outputs = _outputs(run, plan, {Delivery.WHOLE, Delivery.LIST}, reuse.fingerprints)
-        common = _common_inputs(run, plan, outputs, reuse)
+        common = _common_inputs(run, plan, _outputs(run, plan, reuse.fingerprints), reuse)
     header = WaveHeader(
         wave=wave.id,
         run_id=run.run_id,

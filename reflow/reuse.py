@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Of how many files a plan keeps what they were like at submit.
 MOST_FILES = 1_000
+
+#: How many identities the manifest is asked for at once: a million would take 500 MB.
+LOOKED_UP_TOGETHER = 100_000
 
 _log = logging.getLogger("reflow")
 
@@ -68,22 +71,26 @@ class Reuse:
         """Return the hash of the task's direct inputs, with their files as they are now."""
         return inputs.direct_input_hash(plan, run_dir, self.fingerprints, self.fingerprints.of_content)
 
-    def settle(self, plan: TaskPlan, instances: Sequence[NewInstance]) -> Iterator[NewInstance]:
-        """Yield the instances, those with a usable earlier result pointing to it; asks the manifest once for all.
+    def settle(self, plan: TaskPlan, instances: Iterable[NewInstance]) -> Iterator[NewInstance]:
+        """Yield the instances, those with a usable earlier result pointing to it.
 
-        Where the user's own function must look at results and is not at hand, the workers will.
+        Asks the manifest once for each `LOOKED_UP_TOGETHER`, whose results are in memory at a time. Where the user's
+        own function must look at results and is not at hand, the workers will.
         """
-        usable = self.usable(plan, instances)
-        if not usable:
-            yield from instances
-            return
-        for instance in instances:
-            hit = usable.get(instance.identity)
-            yield instance if hit is None else replace(instance, cached_from=hit.instance)
+        waiting = iter(instances)
+        while batch := list(islice(waiting, LOOKED_UP_TOGETHER)):
+            hits = {each: hit.instance for each, hit in self.usable(plan, batch).items()}
+            for each in batch:
+                source = hits.get(each.identity)
+                if source is None:
+                    yield each
+                else:
+                    yield NewInstance(each.index, each.input, each.identity, each.input_hash, source)
 
     def usable(self, plan: TaskPlan, instances: Sequence[NewInstance]) -> dict[str, CachedResult]:
         """Return, by identity, the earlier results that will do for these instances."""
-        wanted = {instance.identity for instance in instances if instance.identity}
+        # In the order of the elements, which is that of their earlier results too: neighbours are found together.
+        wanted = dict.fromkeys(instance.identity for instance in instances if instance.identity)
         if not wanted or not self.may_use(plan) or (plan.has_verify and plan.name not in self.tasks):
             return {}
         found = self.earlier.lookup_cached(plan.name, wanted)

@@ -368,8 +368,12 @@ class EngineStore(Store):
         """Return ``(index, output JSON text, output hash)`` of the successes in index order; 0 for a singleton."""
 
     @abstractmethod
-    def output_hashes(self, run_id: str, task_name: str) -> list[tuple[int, str]]:
-        """Return ``(index, output hash)`` of the successes in index order: what `outputs` has, but for the texts."""
+    def iterate_outputs(self, run_id: str, task_name: str) -> Iterator[tuple[int, str, str]]:
+        """Yield what `outputs` returns, read some thousands at a time."""
+
+    @abstractmethod
+    def output_hashes(self, run_id: str, task_name: str, start: int, stop: int) -> list[tuple[int, str]]:
+        """Return ``(index, output hash)`` of the successes ``start <= index < stop`` in index order."""
 
     @abstractmethod
     def results_to_check(self, run_id: str, task_name: str, mark: str | None) -> Iterator[ResultToCheck]:

@@ -15,6 +15,7 @@ from .rows import (
     INSTANCE_QUERY,
     pack_hash,
     pack_index,
+    spans,
     storable,
     to_attempt,
     unpack_hash,
@@ -107,24 +108,33 @@ def find_all(
 StoredOutput = tuple["str | None", str, str]
 
 
-def outputs(connection: sqlite3.Connection, run_id: str, task_name: str) -> list[tuple[int, StoredOutput]]:
-    """Return ``(stored index, output)`` of the successful instances in index order."""
+def outputs(
+    connection: sqlite3.Connection, run_id: str, task_name: str, after: int, limit: int
+) -> list[tuple[int, StoredOutput]]:
+    """Return ``(stored index, output)`` of up to `limit` successful instances beyond `after`, in index order."""
     task = task_table.find_key(connection, run_id, task_name)
     rows = connection.execute(
         f"SELECT idx, output, output_hash, output_file FROM instances WHERE task = ? AND state = {_SUCCESS}"
-        " ORDER BY idx",
-        (task,),
+        " AND idx > ? ORDER BY idx LIMIT ?",
+        (task, after, limit),
     )
     return [(index, (output, unpack_hash(output_hash), unpack_hash(file))) for index, output, output_hash, file in rows]
 
 
-def output_hashes(connection: sqlite3.Connection, run_id: str, task_name: str) -> list[tuple[int, str]]:
-    """Return ``(stored index, output hash)`` of the successful instances in index order."""
+def output_hashes(
+    connection: sqlite3.Connection, run_id: str, task_name: str, indices: Indices | None
+) -> list[tuple[int, str]]:
+    """Return ``(index, output hash)`` of the successful instances in index order; index 0 finds a singleton too."""
     task = task_table.find_key(connection, run_id, task_name)
-    rows = connection.execute(
-        f"SELECT idx, output_hash FROM instances WHERE task = ? AND state = {_SUCCESS} ORDER BY idx", (task,)
-    )
-    return [(index, unpack_hash(output_hash)) for index, output_hash in rows]
+    return [
+        (max(index, 0), unpack_hash(output_hash))
+        for first, last in spans(indices)
+        for index, output_hash in connection.execute(
+            f"SELECT idx, output_hash FROM instances WHERE task = ? AND state = {_SUCCESS} AND idx BETWEEN ? AND ?"
+            " ORDER BY idx",
+            (task, first, last),
+        )
+    ]
 
 
 def output_of(

@@ -15,7 +15,7 @@ from .spool import Spool
 
 _log = logging.getLogger("reflow")
 
-# Results that are read at a time, when each is looked at.
+# Outputs that are read at a time.
 _PAGE = 10_000
 
 
@@ -39,8 +39,12 @@ class Results:
 
     def outputs(self, run_id: str, task_name: str) -> Iterator[tuple[int, str, str]]:
         """Yield ``(stored index, output JSON text, output hash)`` of the successes in index order."""
-        for index, output in self._database.read(instance_table.outputs, run_id, task_name):
-            yield index, self._text(output), output[1]
+        # In pages, so that neither a million outputs nor a read transaction is held while the caller works.
+        last = pack_index(None) - 1
+        while page := self._database.read(instance_table.outputs, run_id, task_name, last, _PAGE):
+            for index, output in page:
+                yield index, self._text(output), output[1]
+            last = page[-1][0]
 
     def to_check(self, run_id: str, task_name: str, mark: str | None) -> Iterator[ResultToCheck]:
         """Yield the successes whose output has the mark in it, or is a file, in index order; None: all."""

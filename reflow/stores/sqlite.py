@@ -248,11 +248,13 @@ class SqliteStore(SqliteRows):
         return self._read(instance_table.ids, run_id, task_name)
 
     def outputs(self, run_id: str, task_name: str) -> list[tuple[int, str, str]]:
-        return [(max(index, 0), text, digest) for index, text, digest in self._results.outputs(run_id, task_name)]
+        return list(self.iterate_outputs(run_id, task_name))
 
-    def output_hashes(self, run_id: str, task_name: str) -> list[tuple[int, str]]:
-        found = self._read(instance_table.output_hashes, run_id, task_name)
-        return [(max(index, 0), output_hash) for index, output_hash in found]
+    def iterate_outputs(self, run_id: str, task_name: str) -> Iterator[tuple[int, str, str]]:
+        return ((max(index, 0), text, digest) for index, text, digest in self._results.outputs(run_id, task_name))
+
+    def output_hashes(self, run_id: str, task_name: str, start: int, stop: int) -> list[tuple[int, str]]:
+        return self._read(instance_table.output_hashes, run_id, task_name, Indices.range(start, stop))
 
     def results_to_check(self, run_id: str, task_name: str, mark: str | None) -> Iterator[ResultToCheck]:
         return self._results.to_check(run_id, task_name, mark)

@@ -153,7 +153,8 @@ class SqliteRows(EngineStore):
         return self._results.hash_of(run_id, task_name, array_index)
 
     def get_all_output_hashes(self, run_id: str, task_name: str) -> list[str]:
-        return [output_hash for _, output_hash in self._read(instance_table.output_hashes, run_id, task_name)]
+        found = self._read(instance_table.output_hashes, run_id, task_name, None)
+        return [output_hash for _, output_hash in found]
 
     def dependency_is_satisfied(self, run_id: str, task_name: str) -> bool:
         return self._read(task_table.is_satisfied, run_id, task_name)

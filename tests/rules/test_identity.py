@@ -201,3 +201,13 @@ def test_the_identities_of_an_array_are_those_of_its_elements_one_by_one(words, 
     hashes = data.draw(st.lists(HASHES, min_size=len(varying), max_size=len(varying)))
     expected = identity.identity(*words, {**shared, **dict(zip(varying, hashes, strict=True))})
     assert identity_of(hashes) == expected
+
+
+@given(st.lists(st.text(max_size=5)))
+def test_the_hash_of_many_texts_is_that_of_their_list(texts):
+    assert identity.hash_texts(iter(texts)) == identity.hash_value(json.dumps(texts))
+
+
+def test_a_long_list_of_texts_has_the_hash_of_the_whole():
+    texts = [f"{number:064x}" for number in range(10_001)]
+    assert identity.hash_texts(iter(texts)) == identity.hash_value(json.dumps(texts))
