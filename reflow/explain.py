@@ -139,7 +139,7 @@ def judge(
         return why_never, None, ()
     earlier = store.looks.earlier_successes(task, case.index, own_identity, at, MOST_COMPARED)
     if not earlier:
-        return f"no task '{task}' has succeeded before it", None, ()
+        return f"there is no earlier success of task '{task}'", None, ()
     compared = [(compare(case, case_of(store, each.run_id, task, each.array_index)), each) for each in earlier]
     differences, nearest = min(compared, key=lambda pair: len(pair[0]))
     if not differences:

@@ -139,7 +139,7 @@ def _why(
     known: _Known,
 ) -> str:
     if store is None:
-        return f"no task '{plan.name}' has succeeded before it"
+        return f"there is no earlier success of task '{plan.name}'"
     upstream = {each.parameter: origins(each, known.outputs, instance.index) for each in plan.results}
     case = Case("this run", settings, plan, instance.index, upstream)
     now = clock.to_datetime(clock.now())

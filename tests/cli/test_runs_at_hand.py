@@ -231,7 +231,7 @@ def test_explain_says_what_has_changed_since(project, done):
 def test_explain_as_json_is_one_object(project, done):
     shown = json.loads(project.reflow("explain", done.run_id, "total", "--json").out)
     assert (shown["task"], shown["index"], shown["outcome"]) == ("total", None, "miss")
-    assert shown["reason"] == "no task 'total' has succeeded before it"
+    assert shown["reason"] == "there is no earlier success of task 'total'"
 
 
 @pytest.mark.parametrize(("instance", "named"), [("square", "name an element"), ("sqare[1]", "Did you mean 'square'")])

@@ -54,7 +54,7 @@ def differences(run, task, index=None):
 
 def test_the_first_of_its_name_has_nothing_before_it(run):
     found = run().explain("items")
-    assert (found.outcome, found.reason) == ("miss", "no task 'items' has succeeded before it")
+    assert (found.outcome, found.reason) == ("miss", "there is no earlier success of task 'items'")
 
 
 def test_a_hit_names_the_instance_whose_result_it_took(run):

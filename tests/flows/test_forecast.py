@@ -39,7 +39,7 @@ def lines(workflow, tmp_path, store, **options):
 
 def test_without_a_manifest_everything_is_computed_and_none_is_made(workflow, tmp_path):
     assert lines(workflow, tmp_path, tmp_path / "none.db", n=3) == [
-        "items: 0 of 1 used again, 1 computed (no task 'items' has succeeded before it)",
+        "items: 0 of 1 used again, 1 computed (there is no earlier success of task 'items')",
         "scale: known when items is done",
         "shift: known when scale is done",
         "total: known when shift is done",
