@@ -38,7 +38,7 @@ class ManifestError(ReflowError):
 
 
 class ResultRemoved(ManifestError):
-    """A result that the cache had found was removed, by `clean`, before it could be taken over."""
+    """A result that the cache had found was removed or given up, by `clean` or `retry`, before it was taken over."""
 
 
 class RetryRefused(ReflowError):

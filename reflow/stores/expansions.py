@@ -141,7 +141,7 @@ def _insert(connection: sqlite3.Connection, task: int, rows: list[PackedRow]) ->
     if new < len(rows):
         hits = _take_over(connection, task, now)
         if new + hits != len(rows):
-            raise ResultRemoved("a cached result has just been removed from the manifest; submit again")
+            raise ResultRemoved("a cached result has just been removed from the manifest, or given up; submit again")
         tally.add(task, _SUCCESS, hits, cached=hits)
         tally.span(task, _SUCCESS, None, now)
     tally.write(connection)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from reflow.errors import ManifestError
 from reflow.indices import Indices
+from reflow.spec import JobConfig, TaskPlan
 from reflow.states import TaskState
 from reflow.stores.records import NewInstance, Report
 from reflow.stores.sqlite import SqliteStore
@@ -32,7 +33,7 @@ class Life:
         self.store.init()
         for run in ("earlier", "run"):
             self.store.insert_run(run, "survey", "ann", {})
-            self.store.insert_task_spec(run, "count", True, {}, [])
+            self.store.insert_task_spec(run, "count", True, TaskPlan("count", JobConfig(array=True)).to_json(), [])
         self.store.expand("earlier", "count", [NewInstance(0, identity="a" * 64)], 1)
         self.store.update_task_success(1, 1)
 
@@ -53,6 +54,9 @@ class Life:
     def report(self, reports):
         ids = self.store.instance_ids("run", "count")
         self.store.apply([Report(ids[i], attempt, state, at) for i, attempt, state, at in reports if i < len(ids)])
+
+    def remake(self, indices, attempt):
+        self.store.remake("run", {("count", attempt): indices})
 
     def row_by_row(self, index, state):
         ids = self.store.instance_ids("run", "count")
@@ -79,6 +83,7 @@ STEPS = st.one_of(
         st.just("report"),
         st.lists(st.tuples(st.integers(0, WIDTH - 1), st.integers(1, 3), STATES, st.integers(1, 9)), max_size=8),
     ),
+    st.tuples(st.just("remake"), SPANS, st.integers(1, 2)),
     st.tuples(st.just("row_by_row"), st.integers(0, WIDTH - 1), STATES),
     st.tuples(st.sampled_from(["cancel", "retry"])),
     st.tuples(st.sampled_from(["release", "retry"]), SPANS),
@@ -93,7 +98,7 @@ def test_no_sequence_of_moves_makes_a_count_drift(cached, steps):
         life.expand(cached)
         life.check()
         for name, *arguments in steps:
-            if name in ("submit", "refuse", "report", "row_by_row"):
+            if name in ("submit", "refuse", "report", "remake", "row_by_row"):
                 getattr(life, name)(*arguments)
             elif name == "cancel":
                 life.store.cancel("run", "count")

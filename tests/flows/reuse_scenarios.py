@@ -166,6 +166,7 @@ ROWS = [
     Row("cache=False", wanted={"uncached": AGAIN}),
     Row("version", wanted={"versioned": AGAIN}),
     Row("other run directory, RunDir taken", wanted={"knows_run_dir": AGAIN}),
+    Row("other run directory, RunDir not taken", wanted={"ignores_run_dir": REUSED}),
     Row("output file intact", wanted={"writes": REUSED, "after_writes": REUSED}),
     Row("output file deleted", wanted={"writes_deleted": AGAIN, "after_writes_deleted": AGAIN}),
     Row("output file changed", wanted={"writes_changed": AGAIN, "after_writes_changed": AGAIN}),

@@ -87,6 +87,11 @@ def knows_run_dir(run_dir: RunDir) -> int:
     return 1
 
 
+@wf.job(time="5", mem="10M")
+def ignores_run_dir() -> int:
+    return 1
+
+
 def writer(x: Annotated[Path, Param(namespace="local", cache=False)]) -> Path:
     x.write_text(x.name)
     return x
