@@ -11,13 +11,14 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from .. import clock
 from ..errors import ResultRemoved
 from ..states import RunState, TaskState
 from . import counting, moves, run_table, task_table
 from .records import NewInstance
-from .rows import pack_hash, pack_index
+from .rows import chunks, pack_hash, pack_index
 
 _PENDING = moves.CODES[TaskState.PENDING]
 _SUCCESS = moves.CODES[TaskState.SUCCESS]
@@ -26,6 +27,9 @@ _SUCCESS = moves.CODES[TaskState.SUCCESS]
 #: neighbours lie far apart, so fewer and longer turns cost less: 100,000 rows took half a second.
 TURN_ROWS = 100_000
 TURN_BYTES = 64_000_000
+
+# Rows that one statement inserts from columns.
+_TOGETHER = 5_000
 
 #: Stored index, identity, input hash, input and id of the cached instance, as `NewInstance` has them.
 PackedRow = tuple[int, "bytes | str | None", "bytes | str | None", "str | None", "int | None"]
@@ -121,11 +125,76 @@ def _delete(connection: sqlite3.Connection, task: int, limit: int) -> None:
 
 
 def _insert(connection: sqlite3.Connection, task: int, rows: list[PackedRow]) -> None:
-    """Insert by one statement from a table in memory: a fifth less than a statement for each row.
-
-    For cached rows it is much less, since reading from the table that is written to makes a copy for each statement.
-    """
     now, tally = clock.now(), counting.Tally()
+    alike, others = _alike(rows)
+    for columns in alike:
+        connection.execute(_INSERT_COLUMNS.format(task=task, now=now), columns)
+    new = len(rows) - len(others)
+    if others:
+        staged, hits = _insert_rows(connection, task, now, others)
+        if staged + hits != len(others):
+            raise ResultRemoved("a cached result has just been removed from the manifest, or given up; submit again")
+        new += staged
+        tally.add(task, _SUCCESS, hits, cached=hits)
+        tally.span(task, _SUCCESS, None, now if hits else None)
+    tally.add(task, _PENDING, new)
+    tally.write(connection)
+
+
+# Rows that are no hits, have neighbouring indices and one hash of their direct inputs, from four columns that are one
+# value each: 2.1 s for a million, where a statement for each row took 3.6 s. `lengths` are decimal, in 10 bytes each.
+_INSERT_COLUMNS = f"""
+    INSERT INTO instances (task, idx, state, created_at, updated_at, identity, input_hash, input)
+    WITH RECURSIVE numbered (number, place, length) AS (
+        SELECT 0, 1, CAST(substr(:lengths, 1, 10) AS INTEGER)
+        UNION ALL
+        SELECT number + 1, place + length, CAST(substr(:lengths, 11 + 10 * number, 10) AS INTEGER)
+          FROM numbered WHERE number + 1 < :count
+    )
+    SELECT {{task}}, :first + number, {_PENDING}, {{now}}, {{now}},
+           nullif(substr(:identities, 1 + 32 * number, 32), zeroblob(32)), :input_hash,
+           nullif(CAST(substr(:inputs, place, length) AS TEXT), '')
+      FROM numbered
+"""
+_NO_IDENTITY = bytes(32)
+
+
+def _alike(rows: list[PackedRow]) -> tuple[list[dict[str, object]], list[PackedRow]]:
+    """Return what `_INSERT_COLUMNS` takes, for all rows that it can insert, and the other rows."""
+    alike: list[dict[str, object]] = []
+    others: list[PackedRow] = []
+    for some in chunks(rows, _TOGETHER):
+        first, (_, _, input_hash, _, _) = some[0][0], some[0]
+        identities = [row[1] or _NO_IDENTITY for row in some if _is_hash(row[1])]
+        inputs = [(row[3] or "").encode() for row in some]
+        fits = (
+            all(row[4] is None and row[2] == input_hash for row in some)
+            and len(identities) == len(some)
+            and [row[0] for row in some] == list(range(first, first + len(some)))
+        )
+        if not fits:
+            others += some
+            continue
+        alike.append(
+            {
+                "first": first,
+                "count": len(some),
+                "input_hash": input_hash,
+                "identities": b"".join(identities),
+                "inputs": b"".join(inputs),
+                "lengths": "".join([f"{len(text):10}" for text in inputs]).encode(),
+            }
+        )
+    return alike, others
+
+
+def _is_hash(identity: bytes | str | None) -> TypeGuard[bytes | None]:
+    """Return whether an identity is a hash, or none at all; callers may make up others."""
+    return isinstance(identity, bytes | None) and identity != _NO_IDENTITY
+
+
+def _insert_rows(connection: sqlite3.Connection, task: int, now: int, rows: list[PackedRow]) -> tuple[int, int]:
+    """Insert any rows, by way of a table in memory; return how many new ones that were, and how many hits."""
     connection.execute(
         "CREATE TEMP TABLE IF NOT EXISTS arriving"
         " (idx INTEGER, identity BLOB, input_hash BLOB, input TEXT, cached_from INTEGER)"
@@ -137,20 +206,9 @@ def _insert(connection: sqlite3.Connection, task: int, rows: list[PackedRow]) ->
         f" SELECT {task}, idx, {_PENDING}, {now}, {now}, identity, input_hash, input FROM arriving"
         " WHERE cached_from IS NULL"
     ).rowcount
-    tally.add(task, _PENDING, new)
-    if new < len(rows):
-        hits = _take_over(connection, task, now)
-        if new + hits != len(rows):
-            raise ResultRemoved("a cached result has just been removed from the manifest, or given up; submit again")
-        tally.add(task, _SUCCESS, hits, cached=hits)
-        tally.span(task, _SUCCESS, None, now)
-    tally.write(connection)
-    connection.execute("DELETE FROM arriving")
-
-
-def _take_over(connection: sqlite3.Connection, task: int, now: int) -> int:
-    # CROSS JOIN keeps the order of the tables.
-    return connection.execute(
+    # One statement for all: reading from the table that is written to makes a copy, each time. CROSS JOIN keeps the
+    # order of the tables.
+    hits = connection.execute(
         "INSERT INTO instances"
         " (task, idx, state, created_at, updated_at, finished_at, identity, input_hash, input, cached_from,"
         "  output_hash, output, output_file)"
@@ -160,3 +218,5 @@ def _take_over(connection: sqlite3.Connection, task: int, now: int) -> int:
         # It may have been made again since the look-up, from other results.
         " AND s.identity IS a.identity"
     ).rowcount
+    connection.execute("DELETE FROM arriving")
+    return new, hits

@@ -10,7 +10,7 @@ import pytest
 from .test_sharing import GROUP
 from .users import make_user, reachable_folder
 
-PIPELINE = '''
+PIPELINE = """
 import os
 from pathlib import Path
 from typing import Annotated
@@ -73,7 +73,7 @@ def numbers(seed: int) -> list[int]:
 @wf.array_job()
 def twice(number: Annotated[int, Result("numbers")]) -> int:
     return 2 * number
-'''
+"""
 
 RUN = f"""
 import json

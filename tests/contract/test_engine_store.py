@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 import threading
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from reflow import codec
 from reflow.errors import ManifestError, ResultRemoved, RetryRefused, UnknownRunError, UnknownTaskError
 from reflow.indices import Indices
 from reflow.spec import Delivery, JobConfig, ResultInput, Step, Take, TaskPlan
@@ -166,6 +171,44 @@ class TestExpand:
         assert taken.cached_from == source
         assert store.lookup_cached("count", [HASH])[HASH].run_id == "run2"
         assert [each.cached for each in store.summarize("run2")] == [0, 1]
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.none() | st.just('"é\\u0000"') | st.integers().map(str),
+                st.sampled_from(["", HASH, "text", "0" * 64]),
+                st.sampled_from(["", HASH]),
+                st.booleans(),
+            )
+        )
+    )
+    @settings(deadline=None)
+    def test_rows_of_any_kind_come_back_as_they_were_given(self, rows):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            pytest.MonkeyPatch.context() as patch,
+            SqliteStore(Path(folder) / "manifest.db") as store,
+        ):
+            patch.setattr(expansions, "_TOGETHER", 3)
+            store.init()
+            create(store)
+            (source,) = expand(store, 1)
+            store.apply([success(source, identity=HASH)])
+            create(store, "run2")
+            rows = [(text, identity, input_hash, hit and identity == HASH) for text, identity, input_hash, hit in rows]
+            new = [
+                NewInstance(index, text, identity, input_hash, source if is_hit else None)
+                for index, (text, identity, input_hash, is_hit) in enumerate(rows)
+            ]
+            store.expand("run2", "count", new, len(new))
+            found = store.list_task_instance_records("run2", "count")
+            assert [(each.array_index, each.input, each.identity, each.input_hash) for each in found] == [
+                (index, None if text is None else codec.loads(text), *hashes)
+                for index, (text, *hashes, _) in enumerate(rows)
+            ]
+            hits = [(source, "o") if is_hit else (None, None) for *_, is_hit in rows]
+            assert [(each.cached_from, each.output) for each in found] == hits
+            assert store.counts.wrong() == []
 
     def test_a_cached_instance_that_is_no_success_spoils_the_expansion(self, store):
         (source,) = expand(store, 1)
