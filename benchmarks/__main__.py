@@ -10,6 +10,7 @@ from . import (
     bench_contention,
     bench_local,
     bench_million,
+    bench_slurm,
     bench_start,
     bench_status,
     bench_submit,
@@ -24,6 +25,7 @@ BENCHMARKS = {
     "million": bench_million.measure,
     "chain": bench_chain.measure,
     "cache": bench_cache.measure,
+    "slurm": bench_slurm.measure,
 }
 
 

@@ -12,13 +12,17 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .executors.base import JobStatus, SlotKey, SlotStatus
+from .deferred import dataclass
 from .indices import Indices
 from .paths import RunFolder
 from .stores.locking import hold
+
+if TYPE_CHECKING:
+    from .executors.base import SlotKey, SlotStatus
 
 #: How long who must ask (a sentinel, a person's retry) waits for another one that asks, in seconds.
 TURN_SECONDS = 120.0
@@ -30,7 +34,7 @@ WORKERS_WAIT_SECONDS = 30.0
 _FAR = 3_600.0
 
 
-@dataclass
+@dataclass()
 class Notes:
     """What the last question left open. Who holds the turn changes it."""
 
@@ -96,6 +100,8 @@ def last_reasons(folder: RunFolder) -> dict[str, dict[str, int]]:
 
 
 def _read(path: Path) -> Notes:
+    from .executors.base import JobStatus, SlotStatus  # here, because every worker looks whether a question is due
+
     try:
         noted = json.loads(path.read_bytes())
         return Notes(

@@ -14,12 +14,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .copies import Copies, write_copies
+from .deferred import dataclass
 from .errors import PipelineError
 from .trust import require_trusted
 

@@ -14,12 +14,13 @@ import linecache
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from .deferred import dataclass
 
 #: A larger code base is not copied: then workers run the files where they are.
 MOST_BYTES = 50_000_000

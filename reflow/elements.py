@@ -10,7 +10,6 @@ import errno
 import json
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -171,7 +170,7 @@ class ElementRunner:
         self._folder = RunFolder(wave.header.run_dir, wave.header.run_id)
         self._own_logs = own_logs
         self._restart = restart
-        self._node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        self._node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
         limit = wave.header.plan.config.element_time
         self._longest = None if limit is None else parse_time_limit(limit)
         self._task: Any = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
+from .deferred import dataclass
 from .errors import UnknownTaskError
 from .options import check_after, check_task_name, check_verify, job_config
 from .retry_options import RetryOn

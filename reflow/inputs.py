@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
 from typing import Protocol
 
 from . import codec, identity
+from .deferred import dataclass
 from .errors import ReflowError
 from .spec import Delivery, ResultInput, Step, Take, TaskPlan
 

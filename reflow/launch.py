@@ -7,12 +7,13 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from pathlib import Path
 
 from . import identity, inputs
 from .amounts import format_memory, parse_memory
+from .deferred import dataclass
 from .errors import (
     ConfigError,
     RenderError,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from .deferred import dataclass
 from .indices import Indices
 from .retrying import Try, next_resources, resources
 from .spec import Delivery, Take, TaskPlan

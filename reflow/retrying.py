@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from . import amounts
+from .deferred import dataclass
 from .spec import JobConfig
 from .stores.records import Failure, Resources
 

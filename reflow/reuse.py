@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import codec, identity, inputs
+from .deferred import dataclass
 from .errors import ORDINARY_ERRORS, CodecError
 from .fingerprints import Fingerprints
 from .spec import RunSettings, TaskPlan

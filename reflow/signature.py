@@ -6,12 +6,13 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 from .annotations import describe_type, fits, plain_type
+from .deferred import dataclass
 from .params import MISSING, Checkpoint, Missing, Param, Result, RunDir, RunDirMark
 
 _STARS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}

@@ -16,10 +16,11 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
+from .deferred import dataclass
 from .errors import ReflowError
 from .indices import Indices
 from .spec import TaskPlan

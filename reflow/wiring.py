@@ -10,11 +10,11 @@ fits everything: it is wired where one reading is possible.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
 from .annotations import describe_type, fits, is_unknown, item_type, list_of, plain_type, same_type, wants_list
+from .deferred import dataclass
 from .flow import TaskSpec
 from .graph import topological_order
 from .parameters import parameter_key

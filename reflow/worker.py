@@ -29,6 +29,7 @@ from .packs import BegunFile
 from .paths import RunFolder
 from .signals import Interruption
 from .states import TaskState
+from .stores.locking import is_taken
 from .stores.spool import Spool
 from .trust import require_trusted
 from .waves import SlotRecord, WaveFile, WaveHeader
@@ -135,9 +136,11 @@ def run_pack(
 
 def after_report(manifest: str, *, may_dispatch: bool) -> None:
     """Merge the spool if nobody else does, and dispatch the runs for which that ended a stage."""
-    from .stores.sqlite import SqliteStore
-
     try:
+        if is_taken(f"{manifest}.lock"):
+            return  # who has it looks into the spool after it let go; to open the manifest for that costs 15 ms
+        from .stores.sqlite import SqliteStore
+
         with SqliteStore(manifest) as store:
             if store.publish_only:
                 return  # a worker killed while it owns the lease would keep everybody else waiting: see stores/lease.py

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import clock, code, codec
+from .deferred import dataclass
 from .errors import CodecError, ConfigError, PipelineError, ReflowError
 from .fingerprints import Fingerprints
 from .flow import Flow
@@ -23,7 +23,6 @@ from .signature import ParameterKind
 from .spec import RunSettings, TaskPlan
 from .states import RunState
 from .suggest import did_you_mean
-from .wiring import plan_tasks
 
 if TYPE_CHECKING:
     from .config import Config
@@ -243,6 +242,8 @@ class Workflow(Flow):
     def _plans(self) -> tuple[TaskPlan, ...]:
         if not self.tasks:
             raise ValueError(f"workflow '{self.name}' has no tasks: decorate a function with @{self.name}.job()")
+        from .wiring import plan_tasks  # here, because workers load the workflow and never wire it
+
         return plan_tasks(list(self.tasks.values()))
 
     def _validated_plans(self) -> tuple[TaskPlan, ...]:
@@ -418,4 +419,4 @@ class Workflow(Flow):
     def _new_run_id(self) -> str:
         day = datetime.now(timezone.utc).strftime("%Y%m%d")
         # 48 random bits: a million runs a day of one workflow collide once in 500 days; the manifest refuses those.
-        return f"{safe_name(self.name)}-{day}-{secrets.token_hex(6)}"
+        return f"{safe_name(self.name)}-{day}-{os.urandom(6).hex()}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
 from shutil import which
 from typing import Any
 
+from ..deferred import dataclass
 from ..errors import ConfigError
 from ..suggest import did_you_mean
 from .base import Executor

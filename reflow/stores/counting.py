@@ -9,13 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from ..deferred import dataclass
 from . import run_table
 from .connection import Database
 
 
-@dataclass
+@dataclass()
 class _Gain:
     """What one state of one task gains."""
 

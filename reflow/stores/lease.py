@@ -17,9 +17,9 @@ import errno
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..deferred import dataclass
 from ..errors import ManifestError
 from . import sharing
 

@@ -13,10 +13,10 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from ..deferred import dataclass
 from . import mounts, sharing
 
 if TYPE_CHECKING:
@@ -138,6 +138,21 @@ def hold(path: Path | str, timeout: float = 0) -> Iterator[bool]:
     finally:
         if held:
             lock.release()
+
+
+def is_taken(path: Path | str) -> bool:
+    """Return whether another process has the lock now. Creates nothing; where there is no such file, nobody has."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @dataclass(frozen=True)

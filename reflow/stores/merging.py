@@ -11,11 +11,11 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from .. import clock
+from ..deferred import dataclass
 from ..states import FINAL, RANK, TaskState
 from . import counting, moves, task_table
 from .connection import Database

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from ..deferred import dataclass
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from ..deferred import dataclass
 from ..indices import Indices
 from ..states import RunState, TaskState
 

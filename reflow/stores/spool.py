@@ -17,10 +17,11 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from ..deferred import dataclass
 from ..errors import ManifestError
 from ..states import FINAL, RANK, TaskState
 from . import sharing

@@ -374,3 +374,15 @@ for _ in range(10):
     workers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(6)]
     assert [worker.wait(120) for worker in workers] == [0] * 6
     assert (tmp_path / "counter").read_text() == "60"
+
+
+def test_whether_a_lock_is_taken_is_told_without_taking_or_creating_it(tmp_path, hold_elsewhere):
+    path = tmp_path / "manifest.db.lock"
+    assert not locking.is_taken(path)
+    assert not path.exists()
+    holder = hold_elsewhere("flock", path)
+    assert locking.is_taken(path)
+    holder.stdin.close()
+    holder.wait()
+    assert not locking.is_taken(path)
+    assert locking.FileLock(path).try_acquire()

@@ -79,11 +79,11 @@ class Place(ABC):
     def tend(self) -> None:  # noqa: B027 (a real one tends itself)
         """Keep it going; called often."""
 
-    def run(self, *words: str) -> str:
-        """Run one of its commands and return what it printed."""
+    def run(self, *words: str, **variables: str) -> str:
+        """Run a command that speaks to it and return what it printed."""
         done = subprocess.run(
             words,
-            env=self.environment,
+            env={**self.environment, **variables},
             capture_output=True,
             text=True,
             timeout=60,
@@ -243,11 +243,23 @@ class Scene:
             self.place.tend()
             time.sleep(0.05)
 
-    def settle(self, seconds: float) -> float:
-        """Wait until the run is settled and return how long that took."""
+    def settle(self, seconds: float, *, looking: bool = False) -> float:
+        """Wait until the run is settled and return how long that took; `looking` with ``reflow status``."""
         began = time.monotonic()
-        self.until(lambda: self.state() is not RunState.RUNNING, seconds)
+
+        def is_over() -> bool:
+            if looking and self.state() is RunState.RUNNING:
+                self.status()
+            return self.state() is not RunState.RUNNING
+
+        self.until(is_over, seconds)
         return time.monotonic() - began
+
+    def status(self) -> str:
+        """Do what a person does who wants to know."""
+        return self.place.run(
+            sys.executable, "-m", "reflow", "status", self.run_id, REFLOW_STORE_PATH=str(self.manifest)
+        )
 
     def describe(self) -> str:
         """Return all that helps to understand a run that hangs."""

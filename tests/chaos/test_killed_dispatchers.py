@@ -12,16 +12,30 @@ from .cases import WIDTH
 from .conftest import IS_CAMPAIGN, record
 from .scene import HERE, Scene
 
-TABLE = "dispatchers killed: step, where, how the run ended, seconds to the truth"
+TABLE = "dispatchers killed: place, step, where, how the run ended, seconds to the truth"
 
-#: How many steps a dispatch of this pipeline has at most; the campaign kills at each of them.
+#: How many steps a dispatch of this pipeline has at most; the campaign kills at each of them, on
+#: the real Slurm at every sixth.
 STEPS = 130
 SHORT = (3, 12, 25, 40)
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1) if IS_CAMPAIGN else SHORT)
 def test_a_dispatcher_killed_at_this_step(step: int, fake_place, folder):
-    scene = Scene(fake_place, folder / "scene")
+    struck = kill_at(step, Scene(fake_place, folder / "scene"))
+    if not IS_CAMPAIGN:
+        assert struck != "not reached", "the hook has struck nobody: it does not see the dispatch any more"
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not IS_CAMPAIGN, reason="`make chaos` runs the campaign on a real Slurm")
+@pytest.mark.parametrize("step", range(1, STEPS + 1, 6))
+def test_a_dispatcher_killed_at_this_step_on_a_real_slurm(step: int, real_place, folder):
+    kill_at(step, Scene(real_place, folder / "scene"))
+
+
+def kill_at(step: int, scene: Scene) -> str:
+    """Run the pipeline, have the first dispatcher that gets to this step killed, and return where that was."""
     marker = scene.folder / "killed"
     scene.extra = {
         "CHAOS_KILL_STEP": str(step),
@@ -31,9 +45,8 @@ def test_a_dispatcher_killed_at_this_step(step: int, fake_place, folder):
     scene.submit(width=WIDTH)
     seconds = scene.settle(120)
     struck = marker.read_text() if marker.exists() else "not reached"
-    record(TABLE, (str(step), struck, str(scene.state()), f"{seconds:.1f}"))
+    record(TABLE, (scene.place.name, str(step), struck, str(scene.state()), f"{seconds:.1f}"))
     assert scene.state() is RunState.SUCCESS, scene.describe()
     assert scene.wrongs() == []
     assert scene.instances()["total", 0].output == sum(number * 10 + 1 for number in range(WIDTH))
-    if not IS_CAMPAIGN:
-        assert struck != "not reached", "the hook has struck nobody: it does not see the dispatch any more"
+    return struck

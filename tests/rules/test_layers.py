@@ -21,7 +21,7 @@ ROOT = Path(reflow.__file__).parent
 #: Every module, by layer; ``name.*`` stands for a package and all in it. The more exact pattern wins.
 LAYERS: dict[int, tuple[str, ...]] = {
     # Words.
-    0: ("errors", "states", "clock", "indices", "paths", "suggest", "stores.records", "trust", "wording"),
+    0: ("deferred", "errors", "states", "clock", "indices", "paths", "suggest", "stores.records", "trust", "wording"),
     # Rules: pure, no input and no output.
     1: (
         "amounts",
