@@ -212,6 +212,65 @@ def test_a_controller_that_is_down_at_submit_and_comes_back_delays_the_run_only(
         assert {name: len(ids) for name, ids in jobs().items() if name in waves} == dict.fromkeys(waves, 1)
 
 
+HELD = """
+import os, time
+from typing import Annotated
+from reflow import Result, RunDir, Workflow
+
+wf = Workflow("held")
+
+@wf.job(mem="100M")
+def numbers() -> list[int]:
+    return [0, 1, 2]
+
+@wf.array_job(mem="100M")
+def held(number: Annotated[int, Result("numbers")], run_dir: RunDir) -> int:
+    (run_dir / f"began-{number}").touch()
+    while not (run_dir / "go").exists():
+        time.sleep(0.02)
+    return number
+
+@wf.array_job(mem="100M")
+def more(number: Annotated[int, Result("held")]) -> int:
+    return number + 1
+
+@wf.job(mem="100M")
+def total(values: Annotated[list[int], Result("more")]) -> int:
+    return sum(values)
+"""
+
+
+def test_a_controller_that_is_killed_in_the_middle_of_a_run_and_comes_back_changes_nothing(
+    tmp_path, store, monkeypatch
+):
+    (tmp_path / "held.py").write_text(HELD)
+    with PrivateSlurm(nodes=2) as own:
+        for name, value in own.environment.items():
+            monkeypatch.setenv(name, value)
+        workflow = scenarios.load_file(tmp_path / "held.py").wf
+        run = workflow.submit(tmp_path / "run", store=store, executor=SlurmExecutor())
+
+        def look():
+            """State of the run and of the array, for somebody who does not help it."""
+            with SqliteStore(store.path, readonly=True) as reader:
+                states = reader.task_state_summary(run.run_id).get("held", {})
+                return reader.get_run_record(run.run_id).status, states.get(TaskState.SUCCESS, 0)
+
+        wait_for(lambda: len(list((tmp_path / "run").glob("began-*"))) == 3)
+        # Killed within about 6 s of a start, it would not remember what it has not saved. It saves when it ends.
+        own.stop_controller()
+        own.start_controller()
+        own.stop_controller(kill=True)
+        (tmp_path / "run" / "go").touch()
+        wait_for(lambda: look() == (RunState.RUNNING, 3))  # they have ended, and there was nobody to tell
+        own.start_controller()
+        wait_for(lambda: look()[0] is not RunState.RUNNING, 120)
+        assert look() == (RunState.SUCCESS, 3)
+        assert run.results("total") == 6
+        assert len(store.list_waves(run.run_id)) == 4
+    sys.modules.pop("held", None)
+
+
 def test_an_element_that_no_other_node_can_take_gets_the_node_that_failed(tmp_path, store, executor, on_cluster):
     from reflow import Workflow
     from reflow.dispatch import dispatch, open_run
