@@ -9,6 +9,8 @@ Three parts, of which ``REFLOW_PARTS=speed,calls`` chooses some:
     One after the other on the same cluster, in as many rounds as ``REFLOW_ROUNDS`` says, each round in another order.
     The wall time of a run is from before its submit until the manifest says SUCCESS, so it has one job more, whose
     result says how wide the array is, and what comes between. CPU seconds are those of daemons, jobs and this process.
+    Twice: where Slurm starts jobs as fast as it can, as in the tests, so that all of them share this machine's few
+    cores and CPU decides; and where it starts them as it does unless somebody has changed that.
 ``calls``
     how often Slurm's commands are called in a run of 10, 1,000 and 100,000 elements (these in packs of 1,000) that
     nobody looks at
@@ -38,8 +40,12 @@ from .table import Table
 PARTS = os.environ.get("REFLOW_PARTS", "chunks,speed,calls").split(",")
 ROUNDS = int(os.environ.get("REFLOW_ROUNDS", "3"))
 
+PLAIN = "sbatch --array, python -c pass"
 CHUNKED, WIDTH = 5_000, 2_000
 MAX_ARRAY_SIZE = 1_001
+
+#: One default takes the place of all that the private Slurm of the tests asks for.
+DEFAULT_SCHEDULING = "SchedulerParameters=batch_sched_delay=3"
 
 #: A run of this width takes some minutes; much longer means that it hangs.
 PATIENCE = 1_800.0
@@ -60,18 +66,25 @@ Rows = list[tuple[str, str]]
 def measure() -> Table:
     """Return the rows of the chosen parts, with the machine's load before and after."""
     rows: Rows = [("load before", _load())]
-    # The finished jobs of all rounds stay in the controller's memory, and count.
-    lines = [f"MaxArraySize={MAX_ARRAY_SIZE}", "MaxJobCount=100000"]
-    with (
-        tempfile.TemporaryDirectory() as name,
-        PrivateSlurm(nodes=8, cpus=8, config_lines=lines) as slurm,
-        _speaking_to(slurm),
-    ):
-        folder = Path(name)
-        for part in PARTS:
-            rows += {"chunks": _chunks, "speed": _speed, "calls": _calls}[part](folder / part, slurm)
+    parts = {"chunks": _chunks, "speed": _speed, "calls": _calls}
+    with tempfile.TemporaryDirectory() as folder:
+        with _cluster() as slurm:
+            for part in PARTS:
+                rows += parts[part](Path(folder) / part, slurm)
+        if "speed" in PARTS:
+            with _cluster(DEFAULT_SCHEDULING) as slurm:
+                rows.append(("with Slurm's own scheduling", ""))
+                rows += _speed(Path(folder) / "default", slurm)
     rows.append(("load after", _load()))
     return Table("elements that do nothing, private Slurm, 64 CPUs", tuple(rows))
+
+
+@contextmanager
+def _cluster(*lines: str) -> Iterator[PrivateSlurm]:
+    # The finished jobs of all rounds stay in the controller's memory, and count.
+    common = (f"MaxArraySize={MAX_ARRAY_SIZE}", "MaxJobCount=100000")
+    with PrivateSlurm(nodes=8, cpus=8, config_lines=[*common, *lines]) as slurm, _speaking_to(slurm):
+        yield slurm
 
 
 @contextmanager
@@ -92,7 +105,7 @@ def _chunks(folder: Path, slurm: PrivateSlurm) -> Rows:
 
 def _speed(folder: Path, slurm: PrivateSlurm) -> Rows:
     ways: dict[str, Callable[[Path], Spent]] = {
-        "sbatch --array, python -c pass": lambda place: _plain(place, slurm),
+        PLAIN: lambda place: _plain(place, slurm),
         "reflow": lambda place: _run(single, WIDTH, place, slurm),
         "reflow, pack=100": lambda place: _run(packed, WIDTH, place, slurm),
     }
@@ -104,16 +117,13 @@ def _speed(folder: Path, slurm: PrivateSlurm) -> Rows:
         names = [*names[1:], names[0]]
     rows = [(f"{WIDTH:,} elements, median of {ROUNDS}", f"{'wall':>10}{'CPU':>10}{'of plain':>10}{'CPU':>8}")]
     middle = {name: Spent(_median(each, "wall"), _median(each, "cpu")) for name, each in found.items()}
-    plain = middle["sbatch --array, python -c pass"]
+    plain = middle[PLAIN]
     for name, spent in middle.items():
         ratios = f"{spent.wall / plain.wall:>10.2f}{spent.cpu / plain.cpu:>8.2f}"
         rows.append((f"  {name}", f"{spent.wall:>8.1f} s{spent.cpu:>8.1f} s{ratios}"))
-    factor = middle["reflow"].wall / middle["reflow, pack=100"].wall
-    return [
-        *rows,
-        ("  plain / packed", f"{plain.wall / middle['reflow, pack=100'].wall:.1f}"),
-        ("  reflow / packed", f"{factor:.1f}"),
-    ]
+    by_packing = {name: spent.wall / middle["reflow, pack=100"].wall for name, spent in middle.items()}
+    rows.append(("  plain / packed, reflow / packed", f"{by_packing[PLAIN]:.1f}, {by_packing['reflow']:.1f}"))
+    return rows
 
 
 def _median(spent: list[Spent], what: str) -> float:

@@ -48,7 +48,7 @@ class Case:
         which = f" [{','.join(map(str, self.failures))}]" if self.failures else ""
         how = f" exit {self.exit_code}" if self.exit_code else f" signal {self.signal}" if self.signal else ""
         lost = " or LOST, at a look" if self.or_lost else ""
-        return f"{self.state}{which} {' '.join(classes)}{how}{lost}".rstrip()
+        return " ".join(f"{self.state}{which} {' '.join(classes)}{how}".split()) + lost
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from .scene import HERE, Scene
 
 TABLE = "dispatchers killed: place, step, where, how the run ended, seconds to the truth"
 
-#: How many steps a dispatch of this pipeline has at most; the campaign kills at each of them, on
-#: the real Slurm at every sixth.
-STEPS = 130
+#: The campaign kills at each of so many steps, and on the real Slurm at every tenth: two whole dispatches of this
+#: pipeline, with all that they submit.
+STEPS = 260
 SHORT = (3, 12, 25, 40)
 
 
@@ -29,7 +29,7 @@ def test_a_dispatcher_killed_at_this_step(step: int, fake_place, folder):
 
 @pytest.mark.cluster
 @pytest.mark.skipif(not IS_CAMPAIGN, reason="`make chaos` runs the campaign on a real Slurm")
-@pytest.mark.parametrize("step", range(1, STEPS + 1, 6))
+@pytest.mark.parametrize("step", range(1, STEPS + 1, 10))
 def test_a_dispatcher_killed_at_this_step_on_a_real_slurm(step: int, real_place, folder):
     kill_at(step, Scene(real_place, folder / "scene"))
 

@@ -17,8 +17,8 @@ def _arm(step: int, marker: str) -> None:
         if event not in ("call", "return"):
             return
         code = frame.f_code
-        if not code.co_filename.endswith(_STEPS):
-            return
+        if not code.co_filename.endswith(_STEPS) or code.co_name.startswith("<"):
+            return  # (within a comprehension nothing changes that others see)
         if code.co_name == "dispatch":
             seen["depth"] += 1 if event == "call" else -1
         if seen["depth"] <= 0:
