@@ -292,8 +292,8 @@ class EngineStore(Store):
 
         A wide array takes several turns. Until the last one the task counts as not expanded, also when its process
         dies meanwhile: the next expansion begins from nothing. `ValueError` if there are not `width` instances.
-        Rows with `cached_from` are created as SUCCESS with that instance's output and hash; `ResultRemoved`, and the task
-        stays not expanded, when that one has no such success of the same identity any more.
+        Rows with `cached_from` are created as SUCCESS with that instance's output and hash; `ResultRemoved`, and the
+        task stays not expanded, when that one has no such success of the same identity any more.
         """
 
     @abstractmethod
