@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections import Counter
@@ -11,6 +12,7 @@ import pytest
 from reflow import RunState, SlurmExecutor, TaskState, codec
 from reflow.dispatch import dispatch, open_run
 from reflow.run import Run
+from reflow.stores import expansions
 from reflow.stores.records import Report, WaveState
 from reflow.stores.sqlite import SqliteStore
 
@@ -63,6 +65,39 @@ def test_a_dispatcher_killed_around_its_submit_is_taken_over_without_a_second_jo
     store.update_run_settings(record.run_id, {**record.settings, "executor_settings": SlurmExecutor().settings()})
     assert run.wait(60) is RunState.SUCCESS
     assert set(job_names(fake_slurm).values()) == {1}
+
+
+@pytest.mark.parametrize("turn", [3, 4])
+@pytest.mark.parametrize("forced", [(), ("square", "shift")], ids=["cached", "computed"])
+def test_a_dispatcher_killed_while_it_creates_rows_leaves_no_element_out(
+    tmp_path, store, fake_slurm, monkeypatch, turn, forced
+):
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=10, by=3)
+    assert run.wait(60) is RunState.SUCCESS
+    total = run.results("total")
+    turns = itertools.count(1)
+    add = expansions.add
+
+    def dies_at_its_turn(*args):
+        if next(turns) == turn:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return add(*args)
+
+    def submit():
+        options = {"store": store.path, "executor": SlurmExecutor(), "force_tasks": forced}
+        scenarios.survey().submit(tmp_path / "run", size=10, by=3, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(expansions, "TURN_ROWS", 4)
+        patch.setattr(expansions, "add", dies_at_its_turn)
+        assert in_child(submit) == -signal.SIGKILL
+    again = Run(store.list_run_records()[0].run_id, store)
+    assert again.run_id != run.run_id
+    dispatch(open_run(store, again.run_id), wait=True)
+    assert again.wait(60) is RunState.SUCCESS
+    assert again.results("total") == total
+    assert store.task_state_summary(again.run_id)["square"] == {"SUCCESS": 10}
+    assert store.counts.wrong() == []
 
 
 def test_a_submit_that_was_accepted_and_reported_as_timed_out_is_found_by_its_name(tmp_path, store, fake_slurm):
