@@ -188,6 +188,13 @@ ROWS = [
 ]
 
 
+#: Tasks whose elements learn their identity when they start, or whose files are looked at where they run.
+MADE_BY_WORKERS = (
+    *("changed_first", "changed_second", "changed_third", "parity", "half", "sum_of_halves"),
+    *("writes", "writes_deleted", "writes_changed", "reads"),
+)
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """The workflow and its two runs' parameters."""
