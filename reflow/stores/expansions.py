@@ -190,7 +190,7 @@ def _alike(rows: list[PackedRow]) -> tuple[list[dict[str, object]], list[PackedR
 
 def _is_hash(identity: bytes | str | None) -> TypeGuard[bytes | None]:
     """Return whether an identity is a hash, or none at all; callers may make up others."""
-    return isinstance(identity, bytes | None) and identity != _NO_IDENTITY
+    return (identity is None or isinstance(identity, bytes)) and identity != _NO_IDENTITY
 
 
 def _insert_rows(connection: sqlite3.Connection, task: int, now: int, rows: list[PackedRow]) -> tuple[int, int]:
