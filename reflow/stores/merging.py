@@ -348,6 +348,13 @@ def _order(report: Report) -> tuple[object, ...]:
         report.restart,
         report.output or report.output_file,
         report.error or "",
+        report.failure.value if report.failure is not None else "",
+        -1 if report.exit_code is None else report.exit_code,
+        report.signal or 0,
+        report.max_rss or 0,
+        report.cached_from or 0,
+        report.identity,
+        report.started_at or 0,
     )
 
 

@@ -153,6 +153,18 @@ def test_the_order_within_a_batch_does_not_matter(reports, data):
     assert merged(data.draw(st.permutations(reports)), []) == merged(reports, [])
 
 
+def test_of_two_ends_that_differ_in_nothing_else_the_same_one_wins_in_either_order():
+    ends = [
+        Report(1, 1, TaskState.FAILED, 5, failure=failure, exit_code=code, identity=own, started_at=start)
+        for failure in (Failure.EXIT, Failure.EXCEPTION)
+        for code in (None, 1)
+        for own in ("", "abc")
+        for start in (None, 1)
+    ]
+    for one in ends:
+        assert merged([one, ends[0]], []) == merged([ends[0], one], [])
+
+
 @given(anything())
 @settings(max_examples=40, deadline=None)
 def test_rows_only_ever_rise_and_what_has_ended_stays(reports):
