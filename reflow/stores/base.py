@@ -414,9 +414,10 @@ class EngineStore(Store):
 
     @abstractmethod
     def remake(self, run_id: str, damaged: Mapping[tuple[str, int], Indices]) -> Remake:
-        """Make damaged successes, by task and attempt, and what was made from them RETRYING, in one turn; return them.
+        """Make damaged successes, by task and attempt, and what was made from them RETRYING; return them.
 
         Their results are given up, the run becomes RUNNING, and a dispatch is requested. The caller holds the run's
-        dispatch lock: a dispatcher that has seen them succeed would go on with a part. What has begun another attempt
-        is left out. Raises `RetryRefused`, and changes nothing, where they cannot be made again within the run.
+        dispatch lock: a dispatcher that has seen them succeed would go on with a part. Many take several turns, and
+        what was made from others goes before those. What has begun another attempt is left out. Raises `RetryRefused`,
+        and changes nothing, where they cannot be made again within the run.
         """

@@ -6,7 +6,8 @@ The look for damage is the caller's, outside of any turn. Whatever has begun ano
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .. import clock
@@ -15,6 +16,9 @@ from ..remaking import Remake, plan_remake
 from ..states import RunState, TaskState
 from . import instance_table, moves, run_table, snapshots, task_table
 from .rows import collect, unpack_hash, update_spans
+
+#: Rows that one turn gives up at most: 0.5 s of CPU, most of it for the history of attempts.
+TURN_ROWS = 100_000
 
 _SUCCESS = moves.CODES[TaskState.SUCCESS]
 
@@ -39,29 +43,47 @@ def page(
     ]
 
 
-def remake(connection: sqlite3.Connection, run_id: str, damaged: Mapping[tuple[str, int], Indices]) -> Remake:
-    """Make these successes RETRYING at their next attempt, with all that was made from them, and the run RUNNING.
-
-    `damaged` has indices by task and by the attempt that made the result. What goes on with other inputs loses its
-    identity: launch or its worker finds the new one.
-    """
+def plan(connection: sqlite3.Connection, run_id: str, damaged: Mapping[tuple[str, int], Indices]) -> Remake:
+    """Return what is to be made again; `damaged` has indices by task and by the attempt that made the result."""
     still: dict[str, Indices] = {}
     for (task_name, attempt), indices in damaged.items():
         still[task_name] = still.get(task_name, Indices()) | _at(connection, run_id, task_name, attempt, indices)
-    planned = plan_remake(snapshots.snapshot(connection, run_id), still)
-    now = clock.now()
-    for task_name, outdated in planned.outdated.items():
-        task = task_table.key_of(connection, run_id, task_name)
-        _update(connection, "UPDATE instances SET identity = NULL WHERE identity IS NOT NULL", [], task, outdated)
-        statement = instance_table.begin_next_attempt(TaskState.RETRYING, moves.REMAKABLE)
-        successes = planned.successes(task_name)
-        moved = _update(connection, statement, [now], task, successes)
-        assert moved == len(successes), "what is planned is what the same turn finds"
-        instance_table.forgive(connection, task, successes)
-    if planned.count:
-        run_table.set_status(connection, run_id, RunState.RUNNING)
-        run_table.set_dispatch_requested(connection, run_id, True)
-    return planned
+    return plan_remake(snapshots.snapshot(connection, run_id), still)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn gives up of one task."""
+
+    task: str
+    #: Successes that become RETRYING.
+    successes: Indices
+    #: Those, and what waits or failed behind a result that is given up: their identity is to be found anew.
+    outdated: Indices
+
+
+def turns(planned: Remake) -> Iterator[Turn]:
+    """Yield what is planned in turns of at most `TURN_ROWS` rows, what was made from others before those.
+
+    So wherever it ends, nothing stays that was made from a result that was given up.
+    """
+    for task, outdated in reversed(tuple(planned.outdated.items())):
+        rest = outdated
+        while rest:
+            some = rest.first(TURN_ROWS)
+            yield Turn(task, planned.successes(task) & some, some)
+            rest = rest - some
+
+
+def give_up(connection: sqlite3.Connection, run_id: str, turn: Turn) -> None:
+    """Make successes RETRYING at their next attempt, let go of identities, and make the run RUNNING."""
+    task = task_table.key_of(connection, run_id, turn.task)
+    _update(connection, "UPDATE instances SET identity = NULL WHERE identity IS NOT NULL", [], task, turn.outdated)
+    statement = instance_table.begin_next_attempt(TaskState.RETRYING, moves.REMAKABLE)
+    _update(connection, statement, [clock.now()], task, turn.successes)
+    instance_table.forgive(connection, task, turn.successes)
+    run_table.set_status(connection, run_id, RunState.RUNNING)
+    run_table.set_dispatch_requested(connection, run_id, True)
 
 
 def _at(connection: sqlite3.Connection, run_id: str, task_name: str, attempt: int, indices: Indices) -> Indices:

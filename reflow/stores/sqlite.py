@@ -278,7 +278,10 @@ class SqliteStore(SqliteRows):
         return self._merge_and(instance_table.retry, run_id, task_name, indices)
 
     def remake(self, run_id: str, damaged: Mapping[tuple[str, int], Indices]) -> Remake:
-        return self._merge_and(remakes.remake, run_id, damaged)
+        planned = self._merge_and(remakes.plan, run_id, damaged)
+        for turn in remakes.turns(planned):
+            self._write(remakes.give_up, run_id, turn)
+        return planned
 
     def _merge_and(self, change: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a change that overrules workers, after what they have published: a published result is never lost."""

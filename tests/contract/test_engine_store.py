@@ -17,7 +17,7 @@ from reflow.errors import ManifestError, ResultRemoved, RetryRefused, UnknownRun
 from reflow.indices import Indices
 from reflow.spec import Delivery, JobConfig, ResultInput, Step, Take, TaskPlan
 from reflow.states import RunState, TaskState
-from reflow.stores import expansions, merging, sqlite
+from reflow.stores import expansions, merging, remakes, sqlite
 from reflow.stores.records import (
     Failure,
     InFlight,
@@ -787,6 +787,30 @@ class TestEndsAndRetries:
         assert (record.attempt, record.identity, record.output, record.output_hash) == (2, "", None, "")
         (earlier,) = store.list_attempts(record.id)
         assert earlier.state is TaskState.SUCCESS
+        assert store.counts.wrong() == []
+
+    def test_a_remake_that_ends_between_two_of_its_turns_leaves_nothing_that_was_made_from_what_it_gave_up(
+        self, store, monkeypatch
+    ):
+        monkeypatch.setattr(remakes, "TURN_ROWS", 2)
+        ids, children = expand(store, 3), expand(store, 3, "fit")
+        store.apply([success(each) for each in [*ids, *children]])
+        store.finish_run("run", RunState.SUCCESS)
+        damaged = {("count", 1): Indices.range(0, 3)}
+        with sqlite3.connect(store.path) as connection:
+            turns = list(remakes.turns(remakes.plan(connection, "run", damaged)))
+            assert [(turn.task, str(turn.successes)) for turn in turns] == [
+                ("fit", "0-1"),
+                ("fit", "2"),
+                ("count", "0-1"),
+                ("count", "2"),
+            ]
+            for turn in turns[:3]:
+                remakes.give_up(connection, "run", turn)
+        assert (states(store), states(store, "fit")) == ({"SUCCESS": "2", "RETRYING": "0-1"}, {"RETRYING": "0-2"})
+        assert store.get_run_record("run").status is RunState.RUNNING
+        assert store.remake("run", damaged).damaged == {"count": Indices([2])}
+        assert (states(store), states(store, "fit")) == ({"RETRYING": "0-2"}, {"RETRYING": "0-2"})
         assert store.counts.wrong() == []
 
     def test_reports_of_a_result_that_was_given_up_change_nothing(self, store):
