@@ -73,7 +73,7 @@ def test_a_dispatcher_killed_while_it_creates_rows_leaves_no_element_out(
     tmp_path, store, fake_slurm, monkeypatch, turn, forced
 ):
     run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=10, by=3)
-    assert run.wait(60) is RunState.SUCCESS
+    assert run.wait(120) is RunState.SUCCESS
     total = run.results("total")
     turns = itertools.count(1)
     add = expansions.add
@@ -94,7 +94,7 @@ def test_a_dispatcher_killed_while_it_creates_rows_leaves_no_element_out(
     again = Run(store.list_run_records()[0].run_id, store)
     assert again.run_id != run.run_id
     dispatch(open_run(store, again.run_id), wait=True)
-    assert again.wait(60) is RunState.SUCCESS
+    assert again.wait(120) is RunState.SUCCESS
     assert again.results("total") == total
     assert store.task_state_summary(again.run_id)["square"] == {"SUCCESS": 10}
     assert store.counts.wrong() == []
