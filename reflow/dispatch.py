@@ -14,13 +14,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from .active import ActiveRun
 from .asking import WORKERS_WAIT_SECONDS, is_due, put_off
 from .code import unpickle_object
 from .errors import ReflowError, SchedulerError, UnknownRunError
 from .executors import create
 from .executors.base import Executor
+from .expanding import expand
 from .flow import TaskSpec
-from .launch import ActiveRun, Launched, expand, launch, reserve_waves
+from .jobs import reserve_waves
+from .launch import Launched, launch
 from .paths import RunFolder
 from .plan import Expand, Finish, PlanStep, Release, Retry, RunSnapshot, Submit, next_steps
 from .reconcile import reconcile

@@ -9,11 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 from . import clock
+from .active import ActiveRun
 from .expansion import ParentHashes, instances_of
 from .explain import Case, Difference, judge, origins
 from .flow import TaskSpec
 from .inputs import UnequalWidths, Value, shared_values, value_now
-from .launch import ActiveRun, job_of
+from .jobs import job_of
 from .reuse import Reuse
 from .spec import RunSettings, TaskPlan
 from .stores.records import CachedResult, NewInstance, WaveRecord, WaveState

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from . import clock
+from .active import ActiveRun
 from .dispatch import dispatch
 from .executors.base import Executor, Job, SlotKey, SlotStatus
 from .executors.commands import Conversation
 from .indices import Indices
-from .launch import ActiveRun
 from .signals import Interruption
 from .spec import RunSettings
 from .states import RunState, TaskState

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from . import clock, pacing
+from .active import ActiveRun
 from .asking import Notes, turn
 from .elements import or_going_on
 from .executors.base import JobStatus, SlotKey, SlotStatus
 from .indices import Indices
-from .launch import ActiveRun
 from .packs import last_begun, struck_down
 from .sentinels import submit_sentinel
 from .states import TaskState

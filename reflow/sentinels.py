@@ -6,9 +6,10 @@ import logging
 import os
 from pathlib import Path
 
+from .active import ActiveRun
 from .errors import ConfigError, RenderError, SchedulerError, SubmitUnknown
 from .executors.base import After, Dependency, Job, JobResources, JobStatus
-from .launch import ActiveRun, hand_over
+from .launch import hand_over
 from .stores.records import WaveRecord, WaveState
 
 _log = logging.getLogger("reflow")

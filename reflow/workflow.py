@@ -162,8 +162,8 @@ class Workflow(Flow):
 
         Writes and submits nothing.
         """
+        from .active import ActiveRun
         from .forecast import scripts
-        from .launch import ActiveRun
 
         chosen = self._executor(executor, only_shows=True)
         settings = self._settings(self._submission(run_dir, False, None, False), chosen, None, {})

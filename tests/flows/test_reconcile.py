@@ -9,8 +9,8 @@ from typing import Annotated
 import pytest
 
 from reflow import Result, RunDir, RunState, SlurmExecutor, TaskState, Workflow
+from reflow.active import ActiveRun
 from reflow.dispatch import open_run, settle
-from reflow.launch import ActiveRun
 from reflow.reconcile import reconcile
 from reflow.run import Run
 from reflow.stores.sqlite import SqliteStore

@@ -62,8 +62,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
     ),
     # Engine.
     3: (
-        *("asking", "checkpoints", "dispatch", "elements", "launch", "own_identity", "packs", "reconcile", "reuse"),
-        *("sentinels", "signals", "worker"),
+        *("active", "asking", "checkpoints", "dispatch", "elements", "expanding", "jobs", "launch", "own_identity"),
+        *("packs", "reconcile", "reuse", "sentinels", "signals", "wave_files", "worker"),
     ),
     # Facade.
     4: (

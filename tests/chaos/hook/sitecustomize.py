@@ -7,7 +7,10 @@ CHAOS_KILL_STEP is set. The marker file makes it happen once.
 import os
 import sys
 
-_STEPS = ("/reflow/dispatch.py", "/reflow/launch.py", "/reflow/stores/wave_table.py", "/reflow/stores/run_table.py")
+_STEPS = tuple(
+    f"/reflow/{name}.py"
+    for name in ("dispatch", "expanding", "jobs", "wave_files", "launch", "stores/wave_table", "stores/run_table")
+)
 
 
 def _arm(step: int, marker: str) -> None:
