@@ -9,8 +9,8 @@ Three parts, of which ``REFLOW_PARTS=speed,calls`` chooses some:
     One after the other on the same cluster, in as many rounds as ``REFLOW_ROUNDS`` says, each round in another order.
     The wall time of a run is from before its submit until the manifest says SUCCESS, so it has one job more, whose
     result says how wide the array is, and what comes between. CPU seconds are those of daemons, jobs and this process.
-    Twice: where Slurm starts jobs as fast as it can, as in the tests, so that all of them share this machine's few
-    cores and CPU decides; and where it starts them as it does unless somebody has changed that.
+    Slurm starts jobs as fast as it can, and all of them share this machine's few cores, so CPU decides. On a cluster
+    they run on the nodes, and what decides is how many jobs a second slurmctld starts.
 ``calls``
     how often Slurm's commands are called in a run of 10, 1,000 and 100,000 elements (these in packs of 1,000) that
     nobody looks at
@@ -44,9 +44,6 @@ PLAIN = "sbatch --array, python -c pass"
 CHUNKED, WIDTH = 5_000, 2_000
 MAX_ARRAY_SIZE = 1_001
 
-#: One default takes the place of all that the private Slurm of the tests asks for.
-DEFAULT_SCHEDULING = "SchedulerParameters=batch_sched_delay=3"
-
 #: A run of this width takes some minutes; much longer means that it hangs.
 PATIENCE = 1_800.0
 
@@ -68,22 +65,18 @@ def measure() -> Table:
     rows: Rows = [("load before", _load())]
     parts = {"chunks": _chunks, "speed": _speed, "calls": _calls}
     with tempfile.TemporaryDirectory() as folder:
-        with _cluster() as slurm:
-            for part in PARTS:
+        for part in PARTS:
+            with _cluster() as slurm:
                 rows += parts[part](Path(folder) / part, slurm)
-        if "speed" in PARTS:
-            with _cluster(DEFAULT_SCHEDULING) as slurm:
-                rows.append(("with Slurm's own scheduling", ""))
-                rows += _speed(Path(folder) / "default", slurm)
     rows.append(("load after", _load()))
     return Table("elements that do nothing, private Slurm, 64 CPUs", tuple(rows))
 
 
 @contextmanager
-def _cluster(*lines: str) -> Iterator[PrivateSlurm]:
+def _cluster() -> Iterator[PrivateSlurm]:
     # The finished jobs of all rounds stay in the controller's memory, and count.
-    common = (f"MaxArraySize={MAX_ARRAY_SIZE}", "MaxJobCount=100000")
-    with PrivateSlurm(nodes=8, cpus=8, config_lines=[*common, *lines]) as slurm, _speaking_to(slurm):
+    lines = [f"MaxArraySize={MAX_ARRAY_SIZE}", "MaxJobCount=100000"]
+    with PrivateSlurm(nodes=8, cpus=8, config_lines=lines) as slurm, _speaking_to(slurm):
         yield slurm
 
 
