@@ -15,7 +15,6 @@ TABLE = "fault campaign: place, case, wanted, got, seconds to the truth"
 #: The rows that the normal tests run; `make chaos` runs all.
 SHORT = {
     "SIGKILL of the worker",
-    "SIGKILL of its shell",
     "NODE_FAIL",
     "python exception",
     "sbatch accepted, reported as error",

@@ -1,7 +1,8 @@
 """Found by every Python below PYTHONPATH: kills the first process that reaches a chosen step of a dispatch.
 
-A step is a call or a return of a function of the modules that dispatch, launch and record waves. Does nothing unless
-CHAOS_KILL_STEP is set. The marker file makes it happen once.
+A step is a call or a return of a function of the modules that dispatch, launch and record waves. CHAOS_KILL_STEP has
+its number in that process, or says what it is: ``return of hand_over``. Does nothing unless it is set. The marker file
+makes it happen once.
 """
 
 import os
@@ -13,7 +14,7 @@ _STEPS = tuple(
 )
 
 
-def _arm(step: int, marker: str) -> None:
+def _arm(step: str, marker: str) -> None:
     seen = {"depth": 0, "steps": 0}
 
     def watch(frame, event, _argument) -> None:
@@ -27,13 +28,14 @@ def _arm(step: int, marker: str) -> None:
         if seen["depth"] <= 0:
             return
         seen["steps"] += 1
-        if seen["steps"] == step:
+        words = f"{event} of {code.co_name}"
+        if step in (str(seen["steps"]), words):
             try:
                 descriptor = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
                 return
             role = "sentinel" if "sentinel" in sys.orig_argv else "worker"
-            os.write(descriptor, f"{role}: {event} of {code.co_name}".encode())
+            os.write(descriptor, f"{role}: {words}".encode())
             os.close(descriptor)
             os.kill(os.getpid(), 9)
 
@@ -41,4 +43,4 @@ def _arm(step: int, marker: str) -> None:
 
 
 if "CHAOS_KILL_STEP" in os.environ and "reflow.worker" in sys.orig_argv:
-    _arm(int(os.environ["CHAOS_KILL_STEP"]), os.environ["CHAOS_MARKER"])
+    _arm(os.environ["CHAOS_KILL_STEP"], os.environ["CHAOS_MARKER"])
