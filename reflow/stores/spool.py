@@ -81,7 +81,8 @@ class Spool:
                 "the mount of that folder"
             ) from error
         if any(report.state in FINAL for report in reports):
-            sync_folder(self.path)  # a result is worth that, a RUNNING is not
+            # A result is worth that, a RUNNING is not: a local disk and GPFS keep a new name in memory for a while.
+            sync_folder(self.path)
 
     def is_empty(self) -> bool:
         """Look afresh and return whether nothing waits to be merged."""
