@@ -118,8 +118,12 @@ def measure() -> Table:
                 rows.append((place, folder))
                 continue
             for processes in PROCESSES:
-                found = {name: _contend(folder, place, processes, name) for name in DESIGNS}
+                # Of 256 over FUSE the other two designs are not done in ten minutes, or a process of theirs gives up.
+                names = ["reflow"] if (place, processes) == ("FUSE", 256) else list(DESIGNS)
+                found = {name: _contend(folder, place, processes, name) for name in names}
                 rows += [(f"{place}, {processes} processes, {name}", each.words()) for name, each in found.items()]
+                if len(found) == 1:
+                    continue
                 ratio = found["update under filelock"].at(0.99) / found["reflow"].at(0.99)
                 rows.append((f"{place}, {processes} processes, p99 of filelock over reflow", f"{ratio:,.0f} times"))
                 print(f"  {rows[-1][0]}: {rows[-1][1]}", file=sys.stderr, flush=True)
