@@ -230,7 +230,7 @@ def origins(result: ResultInput, outputs: Mapping[str, Mapping[int, Value]], ind
             continue
         for place, value in values.items():
             name = instance_name(step.task, place if is_array else None)
-            if step.take in (Take.VALUE, Take.ELEMENTS):
+            if step.take.keeps_outputs_whole:
                 items = [value]
             else:
                 items = [Value(text, identity.hash_value(text)) for text in codec.split_list(value.text)]

@@ -12,7 +12,7 @@ from typing import Protocol
 from . import codec, identity
 from .deferred import dataclass
 from .errors import ReflowError
-from .spec import Delivery, ResultInput, Step, Take, TaskPlan
+from .spec import Delivery, ResultInput, Step, TaskPlan
 
 #: Tells two states of the file at a path apart; '' for no file, None where nothing can be told.
 Fingerprint = Callable[[str], "str | None"]
@@ -103,8 +103,7 @@ def element_values(plan: TaskPlan, outputs: Outputs, fingerprint: Fingerprint) -
         if result.delivery is Delivery.EACH:
             items = found[result.parameter] = Items(fingerprint)
             for step in result.steps:
-                is_item = step.take in (Take.VALUE, Take.ELEMENTS)
-                add = items.add_outputs if is_item else items.add_parts
+                add = items.add_outputs if step.take.keeps_outputs_whole else items.add_parts
                 add(outputs[step.task].values())
     return found
 
@@ -185,8 +184,7 @@ def _as_list(steps: Sequence[Step], outputs: Outputs, fingerprint: Fingerprint) 
                 texts.append(value.text)
                 is_known = is_known and value.hash != ""
                 yield value.hash
-            is_item = step.take in (Take.VALUE, Take.ELEMENTS)
-            lists.append(codec.join_items(texts) if is_item else codec.join_lists(texts))
+            lists.append(codec.join_items(texts) if step.take.keeps_outputs_whole else codec.join_lists(texts))
 
     of_parts = identity.hash_texts(hashes())
     text = lists[0] if len(lists) == 1 else codec.join_lists(lists)

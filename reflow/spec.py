@@ -72,6 +72,11 @@ class Take(str, Enum):
 
     __str__ = str.__str__
 
+    @property
+    def keeps_outputs_whole(self) -> bool:
+        """Whether each output counts as one item; else it is a list, and its items count."""
+        return self in (Take.VALUE, Take.ELEMENTS)
+
 
 class Delivery(str, Enum):
     """How an input reaches the instances of the task."""

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class LazyGroup(click.Group):
-    """Commands by name; each is a module ``<prefix><name>`` of this package with a function ``command(workflow)``.
+    """Commands by name; each is a module of this package with a function ``command(workflow)``.
 
-    With a workflow they are that workflow's own.
+    The module is called ``<name>``, in a group with a name of its own ``<group>_<name>``. With a workflow the commands
+    are that workflow's own.
     """
 
     def __init__(
-        self, names: Sequence[str], workflow: Workflow | None, *, spoken: str = "", prefix: str = "", **options: Any
+        self, names: Sequence[str], workflow: Workflow | None, *, name: str | None = None, **options: Any
     ) -> None:
-        super().__init__(**options)
+        super().__init__(name, **options)
         self._names = names
         self._workflow = workflow
-        self._spoken = spoken  # what a person types before the name, such as "store "
-        self._prefix = prefix
+        self._before = [] if name is None else [name]
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self._names)
@@ -35,7 +35,9 @@ class LazyGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in self._names:
             return None
-        command: click.Command = import_module(f".{self._prefix}{name}", __package__).command(self._workflow)
+        command: click.Command = import_module(f".{'_'.join([*self._before, name])}", __package__).command(
+            self._workflow
+        )
         return command
 
     def resolve_command(
@@ -43,5 +45,5 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if words[0] not in self._names and not words[0].startswith("-"):
             hint = did_you_mean(words[0], self._names) or f" The commands are: {', '.join(self._names)}."
-            raise click.UsageError(f"there is no command '{self._spoken}{words[0]}'.{hint}", context)
+            raise click.UsageError(f"there is no command '{' '.join([*self._before, words[0]])}'.{hint}", context)
         return super().resolve_command(context, words)

@@ -20,8 +20,6 @@ def command(workflow: Workflow | None) -> click.Command:
     return LazyGroup(
         COMMANDS,
         workflow,
-        spoken="store ",
-        prefix="store_",
         name="store",
         help="Look after the manifest: check and repair it, describe it, copy it.",
     )

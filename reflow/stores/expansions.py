@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from enum import Enum
 from typing import TypeGuard
 
 from .. import clock
+from ..deferred import dataclass
 from ..errors import ResultRemoved
 from ..states import RunState, TaskState
 from . import counting, moves, run_table, task_table
@@ -75,33 +76,39 @@ def new_token() -> int:
     return int.from_bytes(os.urandom(7), "little") + 1
 
 
-def add(connection: sqlite3.Connection, run_id: str, task_name: str, token: int, piece: Piece) -> bool | None:
-    """Write one piece; the last one records the width.
+class Added(Enum):
+    """What came of a turn."""
 
-    Returns False, and has to be called again, while rows of an expansion that was cut short have to be deleted first,
-    some in each turn. Returns None when there is nothing more to do: the task is expanded, the run is over, or another
-    dispatcher has begun to expand the task.
-    """
+    #: The piece is written: the next one, please.
+    WRITTEN = "written"
+    #: Rows of an expansion that was cut short are deleted first, some in each turn: the same piece again.
+    NOT_YET = "not yet"
+    #: The task is expanded, the run is over, or another dispatcher has begun to expand the task: nothing more to do.
+    NEEDLESS = "needless"
+
+
+def add(connection: sqlite3.Connection, run_id: str, task_name: str, token: int, piece: Piece) -> Added:
+    """Write one piece; the last one records the width."""
     task = task_table.key_of(connection, run_id, task_name)
     width, owner = connection.execute("SELECT width, expansion FROM tasks WHERE id = ?", (task,)).fetchone()
     if width is not None or run_table.status_of(connection, run_id) is not RunState.RUNNING:
-        return None
+        return Added.NEEDLESS
     if owner != token and piece.before:
-        return None
+        return Added.NEEDLESS
     if owner is not None:
         there = task_table.count(connection, task)
         if there < piece.before:
-            return None  # another one has begun, and has been cut short too
+            return Added.NEEDLESS  # another one has begun, and has been cut short too
         if there > piece.before:
             _set_owner(connection, task, token)
             _delete(connection, task, TURN_ROWS)
-            return False
+            return Added.NOT_YET
     _insert(connection, task, piece.rows)
     if piece.width is not None:
         connection.execute("UPDATE tasks SET width = ?, expansion = NULL WHERE id = ?", (piece.width, task))
     elif owner != token:
         _set_owner(connection, task, token)
-    return True
+    return Added.WRITTEN
 
 
 def _set_owner(connection: sqlite3.Connection, task: int, token: int) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from .. import clock
+from ..deferred import dataclass
 from ..indices import Indices
 from ..remaking import Remake, plan_remake
 from ..states import RunState, TaskState

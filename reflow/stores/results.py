@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from ..states import FINAL, TaskState
 from . import cache, instance_table, remakes
@@ -14,6 +15,8 @@ from .rows import pack_index, to_instance
 from .spool import Spool
 
 _log = logging.getLogger("reflow")
+
+_Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 # Outputs that are read at a time.
 _PAGE = 10_000
@@ -39,21 +42,13 @@ class Results:
 
     def outputs(self, run_id: str, task_name: str) -> Iterator[tuple[int, str, str]]:
         """Yield ``(stored index, output JSON text, output hash)`` of the successes in index order."""
-        # In pages, so that neither a million outputs nor a read transaction is held while the caller works.
-        last = pack_index(None) - 1
-        while page := self._database.read(instance_table.outputs, run_id, task_name, last, _PAGE):
-            for index, output in page:
-                yield index, self._text(output), output[1]
-            last = page[-1][0]
+        for index, output in self._pages(instance_table.outputs, run_id, task_name):
+            yield index, self._text(output), output[1]
 
     def to_check(self, run_id: str, task_name: str, mark: str | None) -> Iterator[ResultToCheck]:
         """Yield the successes whose output has the mark in it, or is a file, in index order; None: all."""
-        # In pages, because the caller looks at files: no read of the manifest may last as long as that.
-        after = pack_index(None) - 1
-        while found := self._database.read(remakes.page, run_id, task_name, mark, after, _PAGE):
-            for index, attempt, output in found:
-                yield ResultToCheck(max(index, 0), attempt, self._intact(output), output[1])
-            after = found[-1][0]
+        for index, attempt, output in self._pages(remakes.page, run_id, task_name, mark):
+            yield ResultToCheck(max(index, 0), attempt, self._intact(output), output[1])
 
     def published(self, instance: int) -> tuple[str, str] | None:
         """Return ``(output, output hash)`` of a successful instance, merged or still in the spool, else None."""
@@ -90,6 +85,16 @@ class Results:
             except OutputLost as error:
                 _log.warning("%s; an earlier result is not used again", error)
         return None
+
+    def _pages(self, query: Callable[..., list[_Row]], *words: object) -> Iterator[_Row]:
+        """Yield the rows of a query that takes the stored index to go on after and a limit; each begins with its own.
+
+        In pages, so that neither a million outputs nor a read of the manifest is held while the caller works.
+        """
+        last = pack_index(None) - 1
+        while page := self._database.read(query, *words, last, _PAGE):
+            yield from page
+            last = page[-1][0]
 
     def _intact(self, output: instance_table.StoredOutput) -> str | None:
         try:

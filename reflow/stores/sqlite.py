@@ -187,10 +187,10 @@ class SqliteStore(SqliteRows):
         token = expansions.new_token()
         # Between the turns, because the iterable may hash, and hashing has no place in a turn.
         for piece in expansions.pieces(task_name, instances, width):
-            done: bool | None = False
-            while done is False:
-                done = self._write(expansions.add, run_id, task_name, token, piece)
-            if done is None:
+            added = expansions.Added.NOT_YET
+            while added is expansions.Added.NOT_YET:
+                added = self._write(expansions.add, run_id, task_name, token, piece)
+            if added is expansions.Added.NEEDLESS:
                 return
 
     def fail_task(self, run_id: str, task_name: str, error_text: str) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -14,6 +13,7 @@ from reflow import RunState, SlurmExecutor, Workflow
 from reflow.run import Run
 from reflow.stores.sqlite import SqliteStore
 
+from ..flows.scenarios import until
 from .conftest import is_one_line
 
 TRIES = """
@@ -79,13 +79,6 @@ class Follower:
         out, err = self._process.communicate(timeout=60)
         self.out += out
         return self._process.returncode, err
-
-
-def until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def state_of(run, task, index):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -29,13 +28,6 @@ def executor(on_cluster):
     return SlurmExecutor()
 
 
-def wait_for(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-
-
 def array_of(run, task):
     """Return the --array line of the newest script of a task."""
     (*_, wave) = [wave for wave in run._store.list_waves(run.run_id) if wave.task_name == task]
@@ -47,7 +39,7 @@ def test_two_hundred_elements_fan_out_chain_and_gather(tmp_path, store, executor
     run = scenarios.fan_out_chain_and_gather(tmp_path, store, executor, width=200, seconds=240)
     assert array_of(run, "square") == "0-199"
     assert "squaring 117" in run.logs("square", 117)
-    wait_for(lambda: on_cluster.run("squeue", "--noheader") == "")
+    scenarios.until(lambda: on_cluster.run("squeue", "--noheader") == "")
 
 
 def test_three_failures_are_named_and_a_retry_submits_exactly_those(tmp_path, store, executor):
@@ -78,7 +70,7 @@ def test_the_submitting_process_is_gone_and_the_run_goes_on(tmp_path, store, on_
         with SqliteStore(store.path, readonly=True) as reader:
             return reader.get_run_record(run_id).status
 
-    wait_for(lambda: state() is not RunState.RUNNING, 120)
+    scenarios.until(lambda: state() is not RunState.RUNNING, 120)
     assert state() is RunState.SUCCESS
     assert Run(run_id, store).results("total") == sum(number**2 + 1 for number in range(6))
 
@@ -114,14 +106,14 @@ def slow_run(tmp_path, store, executor):
     workflow = scenarios.load_file(tmp_path / "slow.py").wf
     run = workflow.submit(tmp_path / "run", store=store, executor=executor, size=3)
     pids = [tmp_path / "run" / f"pid-{number}" for number in range(3)]
-    wait_for(lambda: all(path.exists() and path.read_text() for path in pids))
+    scenarios.until(lambda: all(path.exists() and path.read_text() for path in pids))
     yield run
     sys.modules.pop("slow", None)
 
 
 def test_cancel_leaves_nothing_in_the_queue(slow_run, store, on_cluster):
     assert slow_run.cancel() == 3
-    wait_for(lambda: on_cluster.run("squeue", "--noheader") == "")
+    scenarios.until(lambda: on_cluster.run("squeue", "--noheader") == "")
     assert slow_run.state is RunState.CANCELLED
     assert set(scenarios.states(slow_run, "rest").values()) == {TaskState.CANCELLED}
 
@@ -134,7 +126,7 @@ def test_a_run_whose_workers_were_all_killed_is_settled_by_its_sentinel(slow_run
         with SqliteStore(store.path, readonly=True) as reader:
             return reader.get_run_record(slow_run.run_id).status
 
-    wait_for(lambda: state() is not RunState.RUNNING, 120)
+    scenarios.until(lambda: state() is not RunState.RUNNING, 120)
     assert state() is RunState.FAILED
     failures = store.list_task_instance_records(slow_run.run_id, "rest")
     assert [(each.failure, each.signal) for each in failures] == [("FAILED", 9)] * 3
@@ -208,7 +200,7 @@ def test_a_controller_that_is_down_at_submit_and_comes_back_delays_the_run_only(
                 found.setdefault(name, set()).add(job_id.partition("_")[0])
             return found
 
-        wait_for(lambda: waves <= set(jobs()))
+        scenarios.until(lambda: waves <= set(jobs()))
         assert {name: len(ids) for name, ids in jobs().items() if name in waves} == dict.fromkeys(waves, 1)
 
 
@@ -256,15 +248,15 @@ def test_a_controller_that_is_killed_in_the_middle_of_a_run_and_comes_back_chang
                 states = reader.task_state_summary(run.run_id).get("held", {})
                 return reader.get_run_record(run.run_id).status, states.get(TaskState.SUCCESS, 0)
 
-        wait_for(lambda: len(list((tmp_path / "run").glob("began-*"))) == 3)
+        scenarios.until(lambda: len(list((tmp_path / "run").glob("began-*"))) == 3)
         # Killed within about 6 s of a start, it would not remember what it has not saved. It saves when it ends.
         own.stop_controller()
         own.start_controller()
         own.stop_controller(kill=True)
         (tmp_path / "run" / "go").touch()
-        wait_for(lambda: look() == (RunState.RUNNING, 3))  # they have ended, and there was nobody to tell
+        scenarios.until(lambda: look() == (RunState.RUNNING, 3))  # they have ended, and there was nobody to tell
         own.start_controller()
-        wait_for(lambda: look()[0] is not RunState.RUNNING, 120)
+        scenarios.until(lambda: look()[0] is not RunState.RUNNING, 120)
         assert look() == (RunState.SUCCESS, 3)
         assert run.results("total") == 6
         assert len(store.list_waves(run.run_id)) == 4
@@ -330,7 +322,7 @@ def test_killed_elements_are_tried_again_and_their_followers_follow_with_nobody_
     (tmp_path / "retried.py").write_text(RETRIED)
     workflow = scenarios.load_file(tmp_path / "retried.py").wf
     run = workflow.submit(tmp_path / "run", store=store, executor=executor)
-    wait_for(lambda: store.get_run_record(run.run_id).status is not RunState.RUNNING, 150)
+    scenarios.until(lambda: store.get_run_record(run.run_id).status is not RunState.RUNNING, 150)
     assert run.state is RunState.SUCCESS, run.status(as_dict=True, errors=True)
     assert run.results("total") == 10
     retried = [str(wave.slots) for wave in store.list_waves(run.run_id) if wave.task_name == "rest"]
