@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from .deferred import dataclass
 from .executors.base import Executor
 from .flow import TaskSpec
 from .inputs import Value

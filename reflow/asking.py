@@ -12,11 +12,10 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .deferred import dataclass
+from .deferred import dataclass, field
 from .indices import Indices
 from .paths import RunFolder
 from .stores.locking import hold

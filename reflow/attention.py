@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+from . import log
 from .errors import ManifestError, ReflowError, UnknownRunError
 from .states import RunState
 from .stores.sqlite import SqliteStore
-
-_log = logging.getLogger("reflow")
 
 #: How often a look is taken by `Run.wait`, and how often, at first and at most, it asks the scheduler, in seconds.
 LOOK_SECONDS = 0.5
@@ -47,7 +45,7 @@ class Attention:
             now = time.monotonic()
             if self._bad_since is None:
                 self._bad_since = now
-                _log.warning("%s (trying again for %.0f s)", error, PATIENCE)
+                log.warning("%s (trying again for %.0f s)", error, PATIENCE)
             elif now - self._bad_since > PATIENCE:
                 raise
         else:

@@ -6,21 +6,19 @@ the run's own code folder, never in the manifest.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-import inspect
 import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .copies import Copies, write_copies
-from .deferred import dataclass
+from .deferred import asdict, dataclass, replace
+from .digests import sha256
 from .errors import PipelineError
 from .trust import require_trusted
 
@@ -247,11 +245,13 @@ def _module_name(path: Path) -> str:
     known = sys.modules.get(stem)
     taken = stem in sys.stdlib_module_names or stem == "reflow"
     if known is not None and not taken:
+        from inspect import getfile  # here, because a worker has seldom such a module and start-up is on its bill
+
         try:
-            taken = Path(inspect.getfile(known)).resolve() != path.resolve()
+            taken = Path(getfile(known)).resolve() != path.resolve()
         except TypeError:  # a built-in module, or a namespace package
             taken = True
     # A pipeline called statistics.py must not stand in for the standard module that its own imports want.
     # The path too: two files called pipeline.py may be loaded into one process.
-    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    unique = sha256(str(path.resolve()).encode()).hexdigest()[:12]
     return f"reflow_pipeline_{stem}_{unique}" if taken or not stem.isidentifier() else stem

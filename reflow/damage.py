@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import identity
+from . import identity, log
 from .errors import ORDINARY_ERRORS, ReflowError
 from .flow import TaskSpec
 from .indices import Indices
@@ -17,8 +16,6 @@ from .spec import TaskPlan
 from .stores.base import EngineStore
 from .stores.records import TaskSpecRecord
 from .wording import instance_name
-
-_log = logging.getLogger("reflow")
 
 #: Indices of damaged results, by task and the attempt that made them; a singleton's index is 0.
 Damage = Mapping[tuple[str, int], Indices]
@@ -48,7 +45,7 @@ def _tasks(load_tasks: Callable[[], Mapping[str, TaskSpec]]) -> Mapping[str, Tas
     try:
         return load_tasks()
     except (ReflowError, SyntaxError, *ORDINARY_ERRORS) as error:
-        _log.warning("the pipeline cannot be loaded (%s), so no verify= is asked: only files are looked at", error)
+        log.warning("the pipeline cannot be loaded (%s), so no verify= is asked: only files are looked at", error)
         return {}
 
 
@@ -61,7 +58,7 @@ def warn_of_other(damage: Damage, task: str | None, specs: Mapping[str, TaskSpec
     """Tell of damaged results of other tasks than the one that is tried again: it may miss their files."""
     for (name, _), indices in damage.items():
         if task not in (None, name):
-            _log.warning(
+            log.warning(
                 "task '%s': %d result(s), the first of them %s, are damaged, and what is tried again may miss their "
                 "files: a retry without --task makes them again",
                 name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections import Counter
 from collections.abc import (
@@ -17,7 +16,6 @@ from collections.abc import (
     Sequence,
     Set,
 )
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from threading import RLock
 from types import UnionType
@@ -29,7 +27,7 @@ from .declared import Codec
 from .errors import CodecError
 from .tags import Misfit
 
-_SILENT = (Any, object, inspect.Parameter.empty)
+_SILENT = (Any, object)
 _SCALARS = (bool, int, float, complex, str, bytes)
 _LISTS = (list, Sequence, MutableSequence)
 _COLLECTIONS = (Collection, Iterable, Container, Reversible)
@@ -156,7 +154,7 @@ def _class(annotation: Any, base: Any, arguments: tuple[Any, ...]) -> Codec:
             return declared_classes.TypedDictOf(name, lambda: _fields(base, list(_hints(base)), arguments), _UNTYPED)
         if issubclass(base, Enum) and len(base.__members__):
             return declared_classes.EnumOf(base)
-        if is_dataclass(base):
+        if hasattr(base, "__dataclass_fields__"):
             return _dataclass(base, name, arguments)
         if issubclass(base, tuple) and hasattr(base, "_fields"):
             return _named_tuple(base, name, arguments)
@@ -194,6 +192,8 @@ def _named_tuple(cls: Any, name: str, arguments: tuple[Any, ...]) -> Codec:
 
 
 def _dataclass(cls: type[Any], name: str, arguments: tuple[Any, ...]) -> Codec:
+    from dataclasses import fields  # here, because a worker whose user has none need not load it
+
     names = [field.name for field in fields(cls)]
     given = [field.name for field in fields(cls) if field.init]
 
@@ -216,7 +216,9 @@ def _dataclass(cls: type[Any], name: str, arguments: tuple[Any, ...]) -> Codec:
 
 def _require_constructor(cls: type[Any], given: list[str]) -> None:
     """Refuse a class whose constructor its fields cannot call (InitVar, an ``__init__`` of its own)."""
-    parameters = inspect.signature(cls).parameters.values()
+    from inspect import signature  # here, as `fields` above
+
+    parameters = signature(cls).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
     names = {parameter.name for parameter in parameters}

@@ -6,7 +6,6 @@ the note before it looks, and looks again after it let go, so that no request is
 
 from __future__ import annotations
 
-import logging
 import os
 import pwd
 import time
@@ -14,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from . import log
 from .active import ActiveRun
 from .asking import WORKERS_WAIT_SECONDS, is_due, put_off
 from .code import unpickle_object
@@ -34,8 +34,6 @@ from .states import RunState, TaskState
 from .stores.locking import hold
 from .stores.records import WaveState
 from .stores.sqlite import SqliteStore
-
-_log = logging.getLogger("reflow")
 
 #: How long a sentinel keeps trying to submit what the scheduler defers, within its own time limit of half an hour,
 #: and how long it pauses at first and at most, in seconds.
@@ -117,7 +115,7 @@ def dispatch_requested(store: SqliteStore) -> None:
         try:
             dispatch(open_run(store, run_id))
         except ReflowError as error:
-            _log.warning("run %s was not dispatched from here: %s", run_id, error)
+            log.warning("run %s was not dispatched from here: %s", run_id, error)
 
 
 def look_after(store: SqliteStore, run_id: str) -> None:
@@ -159,7 +157,7 @@ def _ask_until_answered(run: ActiveRun) -> None:
             reconcile(run, must=True)
             return
         except SchedulerError as error:
-            _log.warning("the scheduler could not be asked; again in %.0f s: %s", pause, error)
+            log.warning("the scheduler could not be asked; again in %.0f s: %s", pause, error)
         if time.monotonic() > deadline:
             set_alarm(run, by_alarm=True)
             deadline += DEFERRED_SECONDS
@@ -300,7 +298,7 @@ def settle(run: ActiveRun, *, must: bool = False) -> None:
             run.store.request_dispatch(run.run_id)
             dispatch(run)
     except SchedulerError as error:
-        _log.warning("the scheduler could not be asked: %s", error)
+        log.warning("the scheduler could not be asked: %s", error)
 
 
 def cancel(run: ActiveRun, task: str | None = None) -> int:
@@ -326,7 +324,7 @@ def cancel(run: ActiveRun, task: str | None = None) -> int:
                 run.executor.cancel(known)
         except SchedulerError as error:
             # Recorded is recorded: what still starts finds its instance cancelled. But a person should know.
-            _log.warning("the scheduler could not be told to cancel the jobs of %s: %s", run.run_id, error)
+            log.warning("the scheduler could not be told to cancel the jobs of %s: %s", run.run_id, error)
     if task is not None:
         run.store.request_dispatch(run.run_id)
         dispatch(run)

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import checkpoints, clock, codec, identity
+from . import checkpoints, clock, codec, identity, log
 from .amounts import parse_time_limit
 from .code import CodeReference, load_tasks
+from .deferred import replace
 from .errors import CodecError, InterruptReason, ManifestError, ReflowError, TaskInterrupted
 from .inputs import Value
 from .own_identity import OwnIdentity
@@ -32,8 +30,6 @@ from .signals import Interruption
 from .states import TaskState
 from .stores.records import CachedResult, Failure, Report
 from .waves import SlotRecord, WaveFile
-
-_log = logging.getLogger("reflow")
 
 #: How long results may stay in memory before they are published, when one process runs many elements, in seconds.
 FLUSH_SECONDS = 0.25
@@ -134,11 +130,11 @@ def publish_stubbornly(publish: Callable[[Sequence[Report]], None], reports: Seq
             return
         except ManifestError as error:
             if all(report.state is TaskState.RUNNING for report in reports):
-                _log.warning("%s; the report that the element runs is left out", error)
+                log.warning("%s; the report that the element runs is left out", error)
                 return
             if time.monotonic() + pause - started > patience_with(error):
                 raise
-            _log.warning("%s; trying again in %.1f s", error, pause)
+            log.warning("%s; trying again in %.1f s", error, pause)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -221,7 +217,7 @@ class ElementRunner:
                 identity=own.after_the_run(),
             )
         except InputMissing as error:
-            _log.warning("%s", error)
+            log.warning("%s", error)
             return replace(started, state=TaskState.PENDING, attempt=record.attempt + 1, at=clock.now())
         except TaskInterrupted as error:
             failed = self._failed(started, _INTERRUPTIONS[error.reason], error)
@@ -301,7 +297,7 @@ class ElementRunner:
         )
 
     def _failed(self, started: Report, failure: Failure, error: BaseException, words: str | None = None) -> Report:
-        text = words if words is not None else "".join(traceback.format_exception(_from_users_code(error)))
+        text = words if words is not None else _traceback_of(error)
         print(text.rstrip("\n"), file=sys.stderr, flush=True)
         return replace(
             started,
@@ -335,16 +331,16 @@ def redirected(path: Path) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError as error:
-        _log.warning("the log '%s' cannot be written (%s); what the element prints stays here", path, error.strerror)
+        log.warning("the log '%s' cannot be written (%s); what the element prints stays here", path, error.strerror)
         yield
         return
     _flush()
     kept = [os.dup(1), os.dup(2)]
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
     try:
         yield
     finally:
@@ -373,6 +369,12 @@ def _exit_code(error: SystemExit) -> int:
     if error.code is None:
         return 0
     return error.code if isinstance(error.code, int) else 1
+
+
+def _traceback_of(error: BaseException) -> str:
+    import traceback  # most elements succeed
+
+    return "".join(traceback.format_exception(_from_users_code(error)))
 
 
 def _from_users_code(error: BaseException) -> BaseException:

@@ -11,7 +11,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from hashlib import sha256
+
+from .digests import sha256
 
 #: Files and folders that a folder may hold, at any depth, and still be looked through each time.
 MOST_ENTRIES = 10_000
@@ -116,7 +117,9 @@ class Fingerprints:
     def _content(self, path: str, found: os.stat_result) -> str:
         key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if key not in self._contents:
-            digest = sha256()
+            import hashlib  # OpenSSL is the quicker one for what is long
+
+            digest = hashlib.sha256()
             with open(path, "rb") as file:
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from .deferred import dataclass
+from .deferred import dataclass, replace
 from .errors import UnknownTaskError
 from .options import check_after, check_task_name, check_verify, job_config
 from .retry_options import RetryOn

@@ -7,9 +7,9 @@ before could not be read any more; an enum whose members have changed could be r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 
 from . import codec
+from .digests import sha256
 from .signature import ParameterKind, Signature
 
 #: The part that says what the result looks like.

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import sha256
 from itertools import islice
 from typing import Any
 
 from . import tags
+from .digests import sha256
 from .errors import CodecError
 
 # Their payload is a list whose order means nothing.

@@ -22,7 +22,7 @@ class UnequalWidths(ReflowError):
     """The inputs that set the width of an array have different lengths."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Value:
     """One encoded value and the hash that stands for it in an identity."""
 

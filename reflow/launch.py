@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
+from . import log
 from .active import ActiveRun
 from .errors import (
     ConfigError,
@@ -24,8 +24,6 @@ from .jobs import job_of
 from .spec import TaskPlan
 from .stores.records import WaveRecord
 from .wave_files import write_wave_file
-
-_log = logging.getLogger("reflow")
 
 #: How often a submit is tried that was not answered, and how long after the first question the scheduler is asked
 #: a second time whether it has the job, in seconds.
@@ -58,7 +56,7 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
         try:
             known = wave.job_id or _find(run, wave)  # the id, where not all instances were marked yet
         except SubmitDeferred as error:
-            _log.warning("task '%s' waits: %s", plan.name, error)
+            log.warning("task '%s' waits: %s", plan.name, error)
             return Launched.LATER
         if known is None and run.store.wave_is_known_to_run(wave.id):
             # Its workers have reported, so it was submitted; the scheduler forgot it before anyone asked.
@@ -83,7 +81,7 @@ def launch(run: ActiveRun, wave: WaveRecord, plan: TaskPlan, *, is_new: bool) ->
         if _may_be_smaller(run, wave, error):
             run.store.withdraw_wave(wave.id)
             return Launched.AGAIN if isinstance(error, SubmitTooLarge) else Launched.SMALLER
-        _log.warning("task '%s' waits, because the scheduler takes no more jobs now: %s", plan.name, error)
+        log.warning("task '%s' waits, because the scheduler takes no more jobs now: %s", plan.name, error)
         return Launched.FULL if isinstance(error, SubmitOverLimit) else Launched.LATER
     _record(run, wave, job_id)
     return Launched.DONE

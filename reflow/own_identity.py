@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from . import identity, inputs
+from . import identity, inputs, log
 from .errors import ReflowError
 from .fingerprints import Fingerprints
 from .inputs import Value
@@ -17,8 +16,6 @@ from .waves import SlotRecord, WaveHeader
 
 if TYPE_CHECKING:
     from .flow import TaskSpec
-
-_log = logging.getLogger("reflow")
 
 
 class OwnIdentity:
@@ -55,14 +52,14 @@ class OwnIdentity:
         try:
             return self._reuse().find(self._header.plan, self.identity)
         except (ReflowError, OSError) as error:
-            _log.warning("earlier results cannot be looked up (%s): running", error)
+            log.warning("earlier results cannot be looked up (%s): running", error)
             return None
 
     def after_the_run(self) -> str:
         """Return the identity to keep the result under: none that is ever found, if a file changed meanwhile."""
         if not self.identity or not self._names_files() or self._now() == self.identity:
             return self.identity
-        _log.warning("an input file changed while this element ran: its result will not be used again")
+        log.warning("an input file changed while this element ran: its result will not be used again")
         return identity.CHANGED
 
     def _reuse(self) -> Reuse:

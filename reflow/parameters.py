@@ -5,14 +5,13 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args
 
 from . import codec
 from .annotations import describe_type, generic_class, is_unknown, item_type, members, plain_type, same_type
-from .deferred import dataclass
+from .deferred import dataclass, replace
 from .errors import CodecError
 from .flow import TaskSpec
 from .params import MISSING, Missing, Param

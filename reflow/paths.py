@@ -48,7 +48,7 @@ def safe_name(name: str) -> str:
     if safe.startswith("."):
         safe = "=2E" + safe[1:]
     if len(safe) > _LONGEST_NAME:
-        from hashlib import sha256
+        from .digests import sha256
 
         safe = f"{safe[: _LONGEST_NAME - 17]}={sha256(name.encode()).hexdigest()[:16]}"
     return safe

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 
-from .deferred import dataclass
+from .deferred import dataclass, field
 from .indices import Indices
 from .retrying import Try, next_resources, resources
 from .spec import Delivery, Take, TaskPlan

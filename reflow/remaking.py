@@ -7,9 +7,8 @@ waits for a task (``after=``) gets no data from it and stays.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 
-from .deferred import dataclass
+from .deferred import dataclass, field
 from .errors import RetryRefused
 from .indices import Indices
 from .plan import RunSnapshot, TaskSnapshot

@@ -7,14 +7,12 @@ element had no result yet, or the user's own function has to look at the result 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import codec, identity, inputs
-from .deferred import dataclass
+from . import codec, identity, inputs, log
+from .deferred import dataclass, field
 from .errors import ORDINARY_ERRORS, CodecError
 from .fingerprints import Fingerprints
 from .spec import RunSettings, TaskPlan
@@ -28,8 +26,6 @@ MOST_FILES = 1_000
 
 #: How many identities the manifest is asked for at once: a million would take 500 MB.
 LOOKED_UP_TOGETHER = 100_000
-
-_log = logging.getLogger("reflow")
 
 
 class EarlierResults(Protocol):
@@ -158,7 +154,7 @@ class Reuse:
             value: Any = codec.loads(output, task.signature.returns)
             return None if task.verify(value) else f"verify= of task '{plan.name}' rejected it"
         except (CodecError, *ORDINARY_ERRORS) as error:
-            _log.warning("verify= of task '%s' raised %r about an earlier result: it is not used", plan.name, error)
+            log.warning("verify= of task '%s' raised %r about an earlier result: it is not used", plan.name, error)
             return f"verify= of task '{plan.name}' raised {error!r}"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import codec
+from . import codec, log
 from .attention import LOOK_SECONDS, Attention
 from .description import RunDescription, describe_run
 from .errors import ManifestError, ReflowError, UnknownRunError, UnknownTaskError
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from .explain import Explanation
     from .waiting import Reasons
     from .watching import Watcher
-
-_log = logging.getLogger("reflow")
 
 
 class Run:
@@ -130,7 +127,7 @@ class Run:
             self._store.merge()
         except ManifestError as error:
             # A full disk, mostly: published reports wait, and what is known can be shown.
-            _log.warning("%s", error)
+            log.warning("%s", error)
             return
         if self.state is RunState.RUNNING:
             # They bring the executors, which a running task never needs.

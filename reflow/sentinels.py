@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
+from . import log
 from .active import ActiveRun
 from .errors import ConfigError, RenderError, SchedulerError, SubmitUnknown
 from .executors.base import After, Dependency, Job, JobResources, JobStatus
 from .launch import hand_over
 from .stores.records import WaveRecord, WaveState
-
-_log = logging.getLogger("reflow")
 
 #: How much later than now an alarm begins, in seconds.
 ALARM_SECONDS = 120
@@ -40,7 +38,7 @@ def submit_sentinel(run: ActiveRun, wave: WaveRecord, *, is_new: bool) -> None:
         run.store.record_sentinel(wave.id, job_id)
     except (SchedulerError, RenderError, ConfigError) as error:
         # The next dispatch tries again; until then the workers' own dispatch carries the run.
-        _log.warning("the sentinel behind job %s was not submitted: %s", wave.job_id, error)
+        log.warning("the sentinel behind job %s was not submitted: %s", wave.job_id, error)
 
 
 def set_alarm(run: ActiveRun, *, by_alarm: bool = False) -> None:
@@ -63,7 +61,7 @@ def set_alarm(run: ActiveRun, *, by_alarm: bool = False) -> None:
         )
         run.folder.alarm.write_text(_submit(run, job, run.folder.sentinel_script(0)), encoding="utf-8")
     except (SchedulerError, RenderError, ConfigError, OSError) as error:
-        _log.warning(
+        log.warning(
             "the scheduler takes no job of run %s now, so nothing of it is in the queue (%s): "
             "`reflow status %s` tries again",
             run.run_id,
@@ -84,7 +82,7 @@ def cancel_alarm(run: ActiveRun) -> None:
         if status is not None and status.status is JobStatus.PENDING:
             run.executor.cancel([job_id])
     except SchedulerError as error:
-        _log.warning("job %s, which has nothing to do any more, was not cancelled: %s", job_id, error)
+        log.warning("job %s, which has nothing to do any more, was not cancelled: %s", job_id, error)
 
 
 def _lives(run: ActiveRun, job_ids: list[str]) -> bool:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from enum import Enum
-from types import CodeType, FrameType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 from .annotations import describe_type, fits, plain_type
-from .deferred import dataclass
+from .callables import Argument, Empty, arguments_of, is_async, is_generator, unwrapped
+from .deferred import dataclass, replace
 from .params import MISSING, Checkpoint, Missing, Param, Result, RunDir, RunDirMark
-
-_STARS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
 class ParameterKind(str, Enum):
@@ -118,31 +115,32 @@ def _check_function(function: object, task: str) -> None:
 
     if isinstance(function, type):
         refuse("a class")
-    if isinstance(function, staticmethod | classmethod) or inspect.ismethod(function):
+    if isinstance(function, staticmethod | classmethod | MethodType):
         refuse("a method")
-    if not isinstance(inspect.unwrap(function) if callable(function) else function, FunctionType):
-        refuse("a built-in function" if inspect.isbuiltin(function) else f"an object of type {type(function).__name__}")
+    if not isinstance(unwrapped(function), FunctionType):
+        is_built_in = isinstance(function, BuiltinFunctionType)
+        refuse("a built-in function" if is_built_in else f"an object of type {type(function).__name__}")
     if getattr(function, "__name__", "") == "<lambda>":
         refuse("a lambda")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    if is_async(function):
         refuse("an async function")
-    if inspect.isgeneratorfunction(function):
+    if is_generator(function):
         raise TypeError(f"Task '{task}' yields, so it would return a generator: collect the items and return a list.")
 
 
 def _read(function: Callable[..., Any], task: str, renames: Mapping[str, str]) -> tuple[dict[str, Parameter], Any]:
     evaluate = _Evaluator(function)
     parameters = {}
-    for declared in inspect.signature(function).parameters.values():
+    arguments, returns = arguments_of(function)
+    for declared in arguments:
         place = f"Task '{task}', parameter '{declared.name}'"
         _check_declaration(declared, function, place)
         annotation = declared.annotation
-        if annotation is not inspect.Parameter.empty:
+        if annotation is not Empty:
             annotation = evaluate(annotation, place)
-        default = MISSING if declared.default is inspect.Parameter.empty else declared.default
+        default = MISSING if declared.default is Empty else declared.default
         parameters[declared.name] = _parameter(declared.name, annotation, default, place, renames)
-    returns = inspect.signature(function).return_annotation
-    if returns is inspect.Signature.empty:
+    if returns is Empty:
         return parameters, Any
     place = f"Task '{task}', what it returns"
     returns = evaluate(returns, place)
@@ -151,20 +149,20 @@ def _read(function: Callable[..., Any], task: str, renames: Mapping[str, str]) -
     return parameters, plain_type(returns)
 
 
-def _check_declaration(declared: inspect.Parameter, function: Callable[..., Any], place: str) -> None:
-    if declared.kind in _STARS:
+def _check_declaration(declared: Argument, function: Callable[..., Any], place: str) -> None:
+    if declared.mark in ("*", "**"):
         raise TypeError(
-            f"{place}: a task cannot take `{_STARS[declared.kind]}{declared.name}`, because nothing says what would be "
-            "in it; write every parameter with its own name."
+            f"{place}: a task cannot take `{declared.mark}{declared.name}`, because nothing says what would be in it; "
+            "write every parameter with its own name."
         )
-    if declared.kind is inspect.Parameter.POSITIONAL_ONLY:
+    if declared.mark == "/":
         raise TypeError(f"{place}: a task's parameters are given by name; remove the `/` from its signature.")
-    if declared.annotation is not inspect.Parameter.empty or declared.name == "run_dir":
+    if declared.annotation is not Empty or declared.name == "run_dir":
         return
     owner, _, _ = function.__qualname__.rpartition(".")
     if declared.name == "self" and owner and not owner.endswith("<locals>"):
         raise TypeError(f"{place}: a method cannot be a task; move the function out of the class '{owner}'.")
-    known = declared.default is not inspect.Parameter.empty and declared.default is not None
+    known = declared.default is not Empty and declared.default is not None
     kind = type(declared.default).__name__ if known else "int"
     what = f"`{declared.name}: {kind}`"
     raise TypeError(f"{place} has no type: write {what if known else f'its type, such as {what}'}.")
@@ -185,7 +183,7 @@ def _parameter(name: str, annotation: Any, default: Any, place: str, renames: Ma
         kind = ParameterKind.RESULT
         return Parameter(name, plain_type(annotation), kind, default, result=mark.renamed(renames))
     if isinstance(mark, RunDirMark) or (mark is None and name == "run_dir"):
-        wanted = RunDir if annotation is inspect.Parameter.empty else annotation
+        wanted = RunDir if annotation is Empty else annotation
         if not fits(RunDir, wanted):
             raise TypeError(
                 f"{place} receives the run directory as a pathlib.Path and cannot be {describe_type(wanted)}: write "
@@ -241,7 +239,7 @@ class _Evaluator:
     """Turns annotations into types, with the names that the function sees."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = inspect.unwrap(function)
+        self._function: FunctionType = unwrapped(function)
         self._names: dict[str, Any] | None = None
 
     def __call__(self, annotation: Any, place: str) -> Any:

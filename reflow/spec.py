@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field, replace
 from enum import Enum
 from typing import Any
 
-from .deferred import dataclass
+from .deferred import asdict, dataclass, field, replace
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from . import clock
+from . import clock, log
 from .errors import ManifestError, UnknownRunError
 from .failures import FailureGroup, group_alike, headline, newest_failures
 from .states import IN_FLIGHT, RunState, TaskState
@@ -16,8 +15,6 @@ from .stores.records import RunningInstance, RunRecord, TaskSummary
 from .stores.sqlite import SqliteStore
 from .waiting import Reasons, Wait
 from .wording import Line, Tone, duration_text, moment_text
-
-_log = logging.getLogger("reflow")
 
 #: How often a look is taken, and at most how much of the time looks may take: a manifest with a million instances is
 #: not to be read all the time.
@@ -136,7 +133,7 @@ class Watcher:
         except ManifestError as error:
             if self._last is None:
                 raise
-            _log.warning("%s", error)
+            log.warning("%s", error)
         self._cost = time.monotonic() - began
         return self._last
 

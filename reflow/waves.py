@@ -16,11 +16,10 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
-from .deferred import dataclass
+from .deferred import asdict, dataclass, field
 from .errors import ReflowError
 from .indices import Indices
 from .spec import TaskPlan

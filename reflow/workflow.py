@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import clock, code, codec
-from .deferred import dataclass
+from .deferred import dataclass, replace
 from .errors import CodecError, ConfigError, PipelineError, ReflowError
 from .fingerprints import Fingerprints
 from .flow import Flow

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from enum import Enum
 from pathlib import Path
 
-from ..deferred import dataclass
+from ..deferred import dataclass, field
 from ..indices import Indices
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import threading
@@ -13,12 +12,11 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
+from .. import log
 from ..errors import ManifestError
 from . import locking, schema, sharing
 from .lease import Lease
 from .stamps import stamp
-
-_log = logging.getLogger("reflow")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -319,7 +317,7 @@ class Database:
     def _has_lock_problem(self) -> bool:
         problem = locking.self_test(self.path.parent).problem
         if problem:
-            _log.warning(
+            log.warning(
                 "locks in '%s' cannot be relied on: %s; workers will only publish their reports there, and the login "
                 "node and sentinel jobs merge them",
                 self.path.parent,

@@ -7,19 +7,16 @@ must know that no row and no spooled report names it, and leave young files alon
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import suppress
-from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
+from .. import log
+from ..deferred import replace
 from ..errors import ManifestError
 from . import sharing
 from .files import sync_folder
 from .records import Report
-
-_log = logging.getLogger("reflow")
 
 #: Longest output that a row holds, in characters. Up to 16 KB a report takes the manifest's lock as long as a small one
 #: does, at 64 KB half as long again, at 1 MB three times, at 10 MB 45 times as long (one pass, busy disk).
@@ -44,7 +41,7 @@ class OutputFiles:
     def put(self, text: str) -> str:
         """Keep an output and return its content hash; it survives a power failure from then on. Raises `OSError`."""
         payload = text.encode("utf-8", "surrogatepass")
-        content = sha256(payload).hexdigest()
+        content = _digest(payload)
         path = self.path_of(content)
         if not _is_there(path, len(payload)):
             self._write(path, payload)
@@ -86,7 +83,7 @@ class OutputFiles:
                 f"the output in the file '{path}' cannot be read ({error.strerror}): restore the file, or submit "
                 "again, which computes it anew"
             ) from error
-        if sha256(payload).hexdigest() != content:
+        if _digest(payload) != content:
             raise OutputLost(
                 f"the output in the file '{path}' is damaged, its content has changed: restore the file, or move it "
                 "away and submit again, which computes it anew"
@@ -98,7 +95,7 @@ class OutputFiles:
         try:
             self.text(content)
         except OutputLost as error:
-            _log.warning("%s", error)
+            log.warning("%s", error)
             return False
         return True
 
@@ -126,9 +123,15 @@ class OutputFiles:
 def _is_there(path: Path, size: int) -> bool:
     """Return whether the file is there already, and make it young again, so that no clean-up takes it."""
     try:
-        if path.stat().st_size != size or sha256(path.read_bytes()).hexdigest() != path.name:
+        if path.stat().st_size != size or _digest(path.read_bytes()) != path.name:
             return False
         os.utime(path)
     except OSError:
         return False
     return True
+
+
+def _digest(payload: bytes) -> str:
+    from hashlib import sha256  # OpenSSL, the quicker one for what is long; most outputs are short
+
+    return sha256(payload).hexdigest()

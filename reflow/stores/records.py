@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -133,15 +132,13 @@ class AttemptRecord:
 
 
 def _public(record: RunRecord | TaskInstanceRecord) -> dict[str, Any]:
-    public = {}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if isinstance(value, datetime):
-            value = value.isoformat()
-        elif isinstance(value, (TaskState, RunState)):
-            value = value.value
-        public[field.name] = value
-    return public
+    return {name: _public_value(value) for name, value in vars(record).items()}
+
+
+def _public_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value.value if isinstance(value, (TaskState, RunState)) else value
 
 
 class Failure(str, Enum):
@@ -171,7 +168,7 @@ class Failure(str, Enum):
     __str__ = str.__str__
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Report:
     """One state change of one attempt of one instance, as its worker (or reconcile) publishes it.
 
@@ -210,7 +207,7 @@ class Report:
     cached_from: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NewInstance:
     """One row to create when a task is expanded."""
 
@@ -264,7 +261,7 @@ class WaveRecord:
     pack: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SlotRow:
     """One instance of a wave as its launch needs it."""
 
@@ -276,7 +273,7 @@ class SlotRow:
     is_identified: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InFlight:
     """An instance that the scheduler should have: what reconcile compares with the scheduler's account."""
 
@@ -318,7 +315,7 @@ class RunningInstance:
     started_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CachedResult:
     """A successful instance that may be used again."""
 
@@ -330,7 +327,7 @@ class CachedResult:
     output_file: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ResultToCheck:
     """The result of one success, for a look at whether it is still what it was."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from .. import log
 from ..states import FINAL, TaskState
 from . import cache, instance_table, remakes
 from .connection import Database
@@ -13,8 +13,6 @@ from .outputs import OutputFiles, OutputLost
 from .records import CachedResult, ResultToCheck, TaskInstanceRecord
 from .rows import pack_index, to_instance
 from .spool import Spool
-
-_log = logging.getLogger("reflow")
 
 _Row = TypeVar("_Row", bound=tuple[Any, ...])
 
@@ -74,7 +72,7 @@ class Results:
         try:
             return self._files.text(result.output_file)
         except OutputLost as error:
-            _log.warning("%s; an earlier result is not used again", error)
+            log.warning("%s; an earlier result is not used again", error)
             return None
 
     def newest_cached(self, task_name: str, identity: str) -> TaskInstanceRecord | None:
@@ -83,7 +81,7 @@ class Results:
             try:
                 return to_instance(row, self._files)
             except OutputLost as error:
-                _log.warning("%s; an earlier result is not used again", error)
+                log.warning("%s; an earlier result is not used again", error)
         return None
 
     def _pages(self, query: Callable[..., list[_Row]], *words: object) -> Iterator[_Row]:
@@ -100,7 +98,7 @@ class Results:
         try:
             return self._text(output)
         except OutputLost as error:
-            _log.warning("%s", error)
+            log.warning("%s", error)
             return None
 
     def _text(self, output: instance_table.StoredOutput) -> str:

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from .. import log
 from ..deferred import dataclass
 from ..errors import ManifestError
 from ..states import FINAL, RANK, TaskState
@@ -28,8 +27,6 @@ from . import sharing
 from .files import sync_folder
 from .outputs import OutputFiles
 from .records import Failure, Report
-
-_log = logging.getLogger("reflow")
 
 _ENDING = ".reports"
 _REJECTED = "rejected"
@@ -117,7 +114,7 @@ class Spool:
             return None
         except OSError as error:
             if error.errno != errno.ESTALE:  # how NFS says that another host has deleted it
-                _log.warning("cannot read the report '%s' now: %s", self.path / name, error.strerror)
+                log.warning("cannot read the report '%s' now: %s", self.path / name, error.strerror)
             return None
         except ValueError as error:
             self.reject(name, str(error))
@@ -136,7 +133,7 @@ class Spool:
         sharing.make_folder(folder)
         with suppress(FileNotFoundError):
             os.rename(self.path / name, folder / name)
-            _log.warning("set aside the report '%s': %s", folder / name, reason)
+            log.warning("set aside the report '%s': %s", folder / name, reason)
 
     def rejected(self) -> list[str]:
         """Return the names of the entries that were set aside."""
@@ -270,8 +267,8 @@ def decode(payload: bytes) -> tuple[Report, ...]:
     return tuple(_from_json(record) for record in records)
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Report) if field.default is not MISSING}
-_NAMES = tuple(field.name for field in fields(Report))
+_NAMES = Report.__match_args__
+_DEFAULTS = {name: getattr(Report, name) for name in _NAMES if hasattr(Report, name)}
 
 _NUMBERS = frozenset(
     {"instance", "attempt", "at", "pid", "restart", "exit_code", "signal", "started_at", "cached_from", "max_rss"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -10,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from .. import codec, paths
+from .. import codec, log, paths
 from ..indices import Indices
 from ..plan import RunSnapshot
 from ..remaking import Remake
@@ -36,8 +35,6 @@ from .records import (
 )
 from .rows import pack_index, to_instance
 from .sqlite_rows import SqliteRows
-
-_log = logging.getLogger("reflow")
 
 T = TypeVar("T")
 
@@ -157,7 +154,7 @@ class SqliteStore(SqliteRows):
     def apply(self, reports: Sequence[Report]) -> int:
         merged = self._write(merging.apply, [self.output_files.set_aside(report) for report in reports])
         for instance in sorted(merged.unknown):
-            _log.warning("a report names instance %d, which is not in the manifest '%s'", instance, self.path)
+            log.warning("a report names instance %d, which is not in the manifest '%s'", instance, self.path)
         return merged.changed
 
     def published_output(self, instance: int) -> tuple[str, str] | None:

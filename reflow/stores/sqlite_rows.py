@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import clock, codec
+from .. import clock, codec, log
 from ..errors import UnknownRunError
 from ..indices import Indices
 from ..states import RunState, TaskState
@@ -23,8 +22,6 @@ from .records import TaskInstanceRecord, TaskSpecRecord
 from .results import Results
 from .rows import pack_index, storable
 from .spool import Spool
-
-_log = logging.getLogger("reflow")
 
 T = TypeVar("T")
 
@@ -215,4 +212,4 @@ def _instance_dict(record: TaskInstanceRecord) -> dict[str, Any]:
 
 
 def _log_refused(instance: int, state: TaskState) -> None:
-    _log.info("instance %d did not become %s: the table of moves forbids it, or it is unknown", instance, state)
+    log.info("instance %d did not become %s: the table of moves forbids it, or it is unknown", instance, state)

@@ -24,8 +24,10 @@ def fake_slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
     The user's configuration of reflow, its variables and its manifest are out of the way: each test has its own.
     """
+    from ..executors.slurm import forget_limits
     from .fakeslurm.control import FakeSlurm
 
+    forget_limits()  # those of another test's cluster
     home = tmp_path_factory.mktemp("slurm")
     isolate(home, monkeypatch)
     with FakeSlurm(home / "cluster") as cluster:

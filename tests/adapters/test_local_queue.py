@@ -231,7 +231,12 @@ def test_old_jobs_are_forgotten(make_bench: Callable[..., Bench]) -> None:
 def test_the_runner_ends_when_its_folder_is_removed(bench: Bench) -> None:
     bench.wait(bench.submit("true"))
     pid = bench.queue.runner_pid()
-    shutil.rmtree(bench.queue.path)
+
+    def is_removed() -> bool:
+        shutil.rmtree(bench.queue.path, ignore_errors=True)  # the runner may write into it meanwhile
+        return not bench.queue.path.exists()
+
+    wait_until(is_removed, "the folder is gone")
     wait_until(lambda: pid is None or not Path(f"/proc/{pid}").exists() or is_zombie(pid), "the runner has ended")
 
 

@@ -153,10 +153,14 @@ def test_an_element_that_ran_out_of_memory_is_settled_from_the_schedulers_accoun
 def test_a_limit_on_submitted_jobs_delays_a_run_and_does_not_fail_it(tmp_path, store, fake_slurm):
     # A singleton and its sentinel fit beside an array of four; a second array does not.
     fake_slurm.configure(max_submit_jobs=6)
+    (tmp_path / "run").mkdir()
+    hold = tmp_path / "run" / "hold"
+    hold.touch()
     run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=4)
+    scenarios.until(lambda: len(fake_slurm.calls("sbatch")) > len(fake_slurm.jobs()))  # one was refused
+    hold.unlink()
     fake_slurm.wait_idle(90)
     assert store.get_run_record(run.run_id).status is RunState.SUCCESS  # and nobody looked in meanwhile
-    assert len(fake_slurm.calls("sbatch")) > len(fake_slurm.jobs()), "the limit was never met"
     assert set(job_names(fake_slurm).values()) == {1}
 
 

@@ -1,14 +1,22 @@
-"""A pipeline with every kind of stage, whose elements fail while the run directory holds a file that names them."""
+"""A pipeline with every kind of stage, whose elements fail while a file in the run directory names them, and
+wait while it holds a file ``hold``.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 from reflow import Result, RunDir, Workflow
 
 wf = Workflow("survey")
+
+
+def wait_while_held(folder: Path) -> None:
+    while (folder / "hold").exists():
+        time.sleep(0.02)
 
 
 def refuse_if_named(folder: Path, number: int) -> None:
@@ -25,6 +33,7 @@ def measure(size: int = 5) -> list[int]:
 @wf.array_job(mem="100M", time="5")
 def square(number: Annotated[int, Result("measure")], run_dir: RunDir) -> int:
     print(f"squaring {number}")
+    wait_while_held(run_dir)
     refuse_if_named(run_dir, number)
     return number * number
 
