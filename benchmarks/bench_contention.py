@@ -53,7 +53,7 @@ def reflow(manifest: Path) -> Transition:
     store = SqliteStore(manifest)
 
     def transition(report: Report) -> None:
-        store.publish([report])
+        store.publish([report], sync=False)
         if report.state is not TaskState.RUNNING:
             store.merge()
 

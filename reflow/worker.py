@@ -23,6 +23,7 @@ import io
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import log
@@ -93,7 +94,9 @@ def run_slot(wave_path: str, slot: int) -> int:
     records = wave.elements(slot)
     source = ManifestSource(header.manifest)
     is_pack = len(records) > 1
-    publisher = Publisher(Spool(header.manifest).publish, batched=is_pack)
+    # The one result of a process is safe in a moment: see `after_report`. Saved work is deleted before that.
+    sync = is_pack or bool(header.plan.checkpoint_parameters)
+    publisher = Publisher(partial(Spool(header.manifest).publish, sync=sync), batched=is_pack)
     runner = ElementRunner(wave, publisher, source, interruption, own_logs=True, restart=_restart_count())
     if is_pack:
         begun = BegunFile(RunFolder(header.run_dir, header.run_id).begun(header.wave, slot))
@@ -138,15 +141,21 @@ def run_pack(
 
 
 def after_report(manifest: str, *, may_dispatch: bool) -> None:
-    """Merge the spool if nobody else does, and dispatch the runs for which that ended a stage."""
+    """Merge the spool if nobody else does, and dispatch the runs for which that ended a stage.
+
+    After that this process's results survive a power failure: what is committed does; and a commit of whoever merges
+    now is quicker than a sync of our own, which would have to wait for it.
+    """
     try:
         if is_taken(f"{manifest}.lock"):
-            return  # who has it looks into the spool after it let go; to open the manifest for that costs 15 ms
+            return  # who has it looks into the spool after it let go; to open the manifest for that costs 10 ms
         from .stores.sqlite import SqliteStore
 
         with SqliteStore(manifest) as store:
             if store.publish_only:
-                return  # a worker killed while it owns the lease would keep everybody else waiting: see stores/lease.py
+                # A worker killed while it owns the lease would keep everybody else waiting: see stores/lease.py.
+                Spool(manifest).sync()
+                return
             store.merge()
             if may_dispatch and store.list_dispatch_requests():
                 from .dispatch import dispatch_requested
@@ -155,6 +164,7 @@ def after_report(manifest: str, *, may_dispatch: bool) -> None:
     except (ReflowError, OSError) as error:
         # Never an exit code: the element succeeded, and what follows it in a chain must not be dropped.
         log.warning("%s; the sentinel job will do it", error)
+        Spool(manifest).sync()
 
 
 def look_after_others(header: WaveHeader) -> None:

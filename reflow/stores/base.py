@@ -237,8 +237,11 @@ class EngineStore(Store):
     # -- reports ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def publish(self, reports: Sequence[Report]) -> None:
-        """Put reports safely into the spool as one file; returns once they will survive the death of this process."""
+    def publish(self, reports: Sequence[Report], *, sync: bool = True) -> None:
+        """Put reports into the spool as one entry; returns once they will survive the death of this process.
+
+        With `sync` final ones survive that of the node too.
+        """
 
     @abstractmethod
     def merge(self, *, wait: bool = False) -> bool:

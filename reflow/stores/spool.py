@@ -61,10 +61,11 @@ class Spool:
         self._outputs = OutputFiles(manifest)
         self._published = 0
 
-    def publish(self, reports: Sequence[Report]) -> None:
+    def publish(self, reports: Sequence[Report], *, sync: bool = True) -> None:
         """Put the reports into the spool as one entry; they survive the death of this process from then on.
 
-        Raises `ManifestError` when the folder cannot be written.
+        With `sync` final ones survive that of the node too: a local disk, and the client of some cluster file systems,
+        keep a new name in memory for a while. Raises `ManifestError` when the folder cannot be written.
         """
         if not reports:
             return
@@ -77,9 +78,12 @@ class Spool:
                 f"cannot publish to the spool '{self.path}': {error.strerror}; check the quota, the permissions and "
                 "the mount of that folder"
             ) from error
-        if any(report.state in FINAL for report in reports):
-            # A result is worth that, a RUNNING is not: a local disk and GPFS keep a new name in memory for a while.
-            sync_folder(self.path)
+        if sync and any(report.state in FINAL for report in reports):
+            self.sync()
+
+    def sync(self) -> None:
+        """Let all that is in the spool survive a power failure."""
+        sync_folder(self.path)
 
     def is_empty(self) -> bool:
         """Look afresh and return whether nothing waits to be merged."""

@@ -145,8 +145,8 @@ class SqliteStore(SqliteRows):
 
     # Reports.
 
-    def publish(self, reports: Sequence[Report]) -> None:
-        self.spool.publish(reports)
+    def publish(self, reports: Sequence[Report], *, sync: bool = True) -> None:
+        self.spool.publish(reports, sync=sync)
 
     def merge(self, *, wait: bool = False) -> bool:
         return self._merger.merge(wait=wait)
