@@ -39,6 +39,22 @@ def test_a_workflow_made_in_a_function_runs_by_its_pickle(tmp_path, store, execu
     assert run.results("add") == [6, 7, 8]
 
 
+def test_the_logging_that_a_function_sets_up_works_in_its_worker(tmp_path, store, executor):
+    workflow = Workflow("logging")
+
+    @workflow.job()
+    def work() -> int:
+        import logging
+
+        logging.basicConfig(level="INFO", format="%(levelname)s of my own: %(message)s")
+        logging.getLogger("mine").info("it begins")
+        return 1
+
+    run = workflow.submit(tmp_path, store=store, executor=executor)
+    assert run.wait(60) is RunState.SUCCESS, run.status(as_dict=True, errors=True)
+    assert run.logs("work").splitlines()[-1] == "INFO of my own: it begins"
+
+
 class OwnExecutor(LocalExecutor):
     """An executor that only this test module defines."""
 

@@ -99,6 +99,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 #: The only modules that may import each library. One that is not of the standard library must be here.
 DOORS: dict[str, tuple[str, ...]] = {
     "_sha2": ("digests",),
+    "_sha256": ("digests",),
     "click": ("cli.*",),
     "cloudpickle": ("code",),
     "filelock": ("stores.locking",),
