@@ -273,8 +273,8 @@ def _wave_by_hand(connection: sqlite3.Connection, task: int, task_name: str, job
     known, text = row
     indices = indices | Indices.parse(text)
     connection.execute(
-        "UPDATE waves SET indices = ?1, slots = CASE WHEN slots IS NULL THEN NULL ELSE ?1 END WHERE id = ?2",
-        (str(indices), known),
+        "UPDATE waves SET indices = ?, slots = CASE WHEN slots IS NULL THEN NULL ELSE ? END WHERE id = ?",
+        (str(indices), str(indices), known),
     )
     return int(known)
 
