@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import log
+from . import deferring, log
 from .active import ActiveRun
 from .asking import WORKERS_WAIT_SECONDS, is_due, put_off
 from .code import unpickle_object
@@ -99,7 +99,10 @@ def dispatch(run: ActiveRun, *, wait: bool = False) -> bool:
             try:
                 done = _advance(run)
             finally:
-                if not done:  # whatever the reason, the next one that looks must try again
+                if done:
+                    deferring.forget(run.folder)
+                else:  # whatever the reason, one that looks later must try again
+                    deferring.note(run.folder)
                     run.store.request_dispatch(run.run_id)
         if not done or not run.store.dispatch_requested(run.run_id):
             return True
@@ -286,15 +289,16 @@ def _put_sentinels(run: ActiveRun, snapshot: RunSnapshot, orphans: Collection[in
             submit_sentinel(run, wave, is_new=wave.id not in orphans)
 
 
-def settle(run: ActiveRun, *, must: bool = False) -> None:
+def settle(run: ActiveRun, *, must: bool = False, watching: bool = False) -> None:
     """Bring the manifest up to the truth: merge, ask the scheduler if the last answer is old, dispatch what is due.
 
-    With `must` the scheduler is asked in any case. Never fails because of the scheduler: what the manifest knows is
-    shown all the same.
+    With `must` the scheduler is asked in any case. Who is only `watching` leaves alone for a while what it has not
+    taken. Never fails because of the scheduler: what the manifest knows is shown all the same.
     """
     run.store.merge()
     try:
-        if reconcile(run, must=must) or run.store.dispatch_requested(run.run_id):
+        is_requested = run.store.dispatch_requested(run.run_id) and (not watching or deferring.is_due(run.folder))
+        if reconcile(run, must=must) or is_requested:
             run.store.request_dispatch(run.run_id)
             dispatch(run)
     except SchedulerError as error:

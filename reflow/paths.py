@@ -12,6 +12,7 @@
         code/                           copies of the user's files, parts of the fingerprints, pickles
         dispatch.lock
         alarm                           id of a job that tries again what the scheduler deferred
+        deferred                        when those who watch try it again (see `reflow.deferring`)
         asked.json, asked.lock          when the scheduler was asked, and who may (see `reflow.asking`)
 """
 
@@ -60,7 +61,7 @@ class RunFolder:
     #: All that is reflow's own in it: folders, which are made with it, and files that come and go. What stands here is
     #: deleted with the run, and nothing else.
     FOLDERS = ("scripts", "waves", "packs", "logs", "code", "checkpoints")
-    FILES = ("dispatch.lock", "asked.json", "asked.new", "asked.lock", "alarm", "patience.lock")
+    FILES = ("dispatch.lock", "asked.json", "asked.new", "asked.lock", "alarm", "deferred", "patience.lock")
 
     def __init__(self, run_dir: Path | str, run_id: str) -> None:
         self.run_dir = Path(run_dir)
@@ -91,6 +92,11 @@ class RunFolder:
     def alarm(self) -> Path:
         """The id of the job that looks after the run when nothing else of it is in the queue."""
         return self.path / "alarm"
+
+    @property
+    def deferred(self) -> Path:
+        """When those who watch try again what the scheduler has not taken."""
+        return self.path / "deferred"
 
     @property
     def code(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,16 +111,17 @@ class Run:
 
     def attention(self) -> Attention:
         """Return what keeps the run going while somebody watches it."""
-        return Attention(self._store, self.run_id, self.refresh)
+        return Attention(self._store, self.run_id, partial(self.refresh, watching=True))
 
     def description(self) -> RunDescription:
         """Return what the run was given and where it comes from; unlike the status it never changes."""
         return describe_run(self._record(), self._known_settings(), self._store.list_task_spec_records(self.run_id))
 
-    def refresh(self, *, must: bool = False) -> None:
+    def refresh(self, *, must: bool = False, watching: bool = False) -> None:
         """Merge what workers have reported, settle what they could not report, and dispatch what is due.
 
-        With `must` the scheduler is asked although somebody asked it a moment ago.
+        With `must` the scheduler is asked although somebody asked it a moment ago; who is `watching` and comes again
+        and again leaves alone for a while what it has not taken.
         """
         if self._store.readonly or self._settings is None:
             return
@@ -139,7 +141,7 @@ class Run:
             if self._settings.local_process is not None:
                 settle_local(self._store, self.run_id, self._settings)
             else:
-                settle(open_run(self._store, self.run_id), must=must)
+                settle(open_run(self._store, self.run_id), must=must, watching=watching)
 
     def explain(self, task: str, index: int | None = None) -> Explanation:
         """Return why one instance was computed and what has changed since, or whose result it took."""

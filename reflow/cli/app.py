@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,8 @@ COMMANDS = (
 )
 
 ABORTED = 130
+#: How long a warning that has been shown is not shown again.
+_SAID_AGAIN_SECONDS = 600.0
 #: What a shell reports of a program that SIGPIPE ended.
 PIPE_CLOSED = 141
 
@@ -89,6 +93,21 @@ def _usage_text(error: click.UsageError) -> str:
     return f"{sentence} See `{error.ctx.command_path} --help`."
 
 
+class _NewsOnly(logging.Filter):
+    """Lets a sentence pass that was not said in the last ten minutes: `watch` meets the same trouble at every look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message, now = record.getMessage(), time.monotonic()
+        is_news = now - self._said.get(message, -math.inf) > _SAID_AGAIN_SECONDS
+        if is_news:
+            self._said[message] = now
+        return is_news
+
+
 @contextmanager
 def _warnings_on_stderr() -> Iterator[None]:
     """Show the warnings of this package as plain lines, whatever logging the pipeline has set up."""
@@ -96,6 +115,7 @@ def _warnings_on_stderr() -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("Warning: %(message)s"))
+    handler.addFilter(_NewsOnly())
     propagated = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False

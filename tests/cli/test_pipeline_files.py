@@ -188,14 +188,15 @@ def test_a_reader_that_goes_away_is_no_error(project):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_warnings_are_plain_lines_on_stderr(project):
+def test_warnings_are_plain_lines_on_stderr_and_each_is_said_once(project):
     project.write(
         """
         import logging
         from reflow import Workflow
 
         wf = Workflow("loud")
-        logging.getLogger("reflow.something").warning("look at %s", "this")
+        for _ in range(3):
+            logging.getLogger("reflow.something").warning("look at %s", "this")
 
         @wf.job()
         def a() -> None: ...

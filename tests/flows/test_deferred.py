@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
 
 from reflow import RunState, SlurmExecutor
+from reflow.paths import RunFolder
 
 from . import scenarios
 
@@ -34,6 +37,34 @@ def test_where_not_even_an_alarm_is_taken_a_person_is_told_what_to_do(tmp_path, 
     run.status(as_dict=True)
     fake_slurm.wait_idle(90)
     assert store.get_run_record(run.run_id).status is RunState.SUCCESS
+
+
+def test_however_many_watch_a_run_that_is_not_taken_it_is_tried_ever_more_rarely(tmp_path, store, fake_slurm):
+    fake_slurm.fail("sbatch", FULL, times=None)
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+    folder, tries = RunFolder(run.run_dir, run.run_id), []
+    for pause in (5, 10, 20, 40, 60, 60):
+        assert 0 < os.stat(folder.deferred).st_mtime - time.time() <= pause
+        for is_due in (False, True):
+            if is_due:
+                os.utime(folder.deferred, (0, 0))
+            fake_slurm.forget_calls()
+            for _ in range(10):
+                run.attention().look()
+            tries.append(len(fake_slurm.calls("sbatch")))
+    # Of ten who look, one tries when it is due: the job, and as that is not taken, an alarm.
+    assert tries == 6 * [0, 2]
+
+
+def test_a_command_tries_at_once_and_what_is_taken_is_no_longer_put_off(tmp_path, store, fake_slurm):
+    fake_slurm.fail("sbatch", FULL, times=None)
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+    fake_slurm.clear()
+    fake_slurm.forget_calls()
+    run.status(as_dict=True)
+    assert fake_slurm.calls("sbatch")
+    assert not RunFolder(run.run_dir, run.run_id).deferred.exists()
+    run.cancel()
 
 
 def test_looking_at_a_deferred_run_does_not_add_alarms(tmp_path, store, fake_slurm):

@@ -66,8 +66,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
     ),
     # Engine.
     3: (
-        *("active", "asking", "checkpoints", "dispatch", "elements", "expanding", "jobs", "launch", "own_identity"),
-        *("packs", "reconcile", "reuse", "sentinels", "signals", "wave_files", "worker"),
+        *("active", "asking", "checkpoints", "deferring", "dispatch", "elements", "expanding", "jobs", "launch"),
+        *("own_identity", "packs", "reconcile", "reuse", "sentinels", "signals", "wave_files", "worker"),
     ),
     # Facade.
     4: (
