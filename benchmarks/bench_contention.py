@@ -4,8 +4,8 @@ On this disk; on a new ext4 with a journal, in a file (only root can mount it); 
 (FUSE) that stands for NFS: each request takes half a millisecond more, nothing is cached, locks reach the server. It is
 no NFS: no delegations, no close-to-open rules, no lost packets, and at most ten requests at once.
 
-An ext4 without a journal, as some virtual machines have, does not use an inode again for minutes after it was freed,
-and looks at each of those whenever a file is made: whoever reports there waits for that, in any design that makes files.
+An ext4 without a journal, as some virtual machines have, does not use an inode again for minutes after it is freed, and
+looks at each of those when a file is made: who reports there waits for that, in any design that makes files.
 
 Beside reflow: one update per transition under `filelock`, and SQLite's own waiting (busy_timeout), both with a
 connection that stays open. No process does anything between its reports, so this is the worst a scheduler can do.
