@@ -1,4 +1,4 @@
-"""A command on a terminal of its own."""
+"""A command on a terminal of its own, or in front of a pipe, while it runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import fcntl
 import os
 import re
 import select
+import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -61,3 +63,33 @@ class Terminal:
             return False
         self.raw += part.decode(errors="replace")
         return bool(part)
+
+
+class Piped:
+    """Runs ``python WORDS`` with its output in a pipe, as it comes."""
+
+    def __init__(self, *words: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.out = ""
+
+    def wait_for(self, words: str) -> None:
+        """Read lines until the words are in one."""
+        while words not in self.out:
+            line = self._process.stdout.readline()
+            assert line, f"it ended without {words!r}: {self.out}"
+            self.out += line
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> tuple[int, str]:
+        """Read to the end and return exit code and stderr."""
+        out, err = self._process.communicate(timeout=60)
+        self.out += out
+        return self._process.returncode, err

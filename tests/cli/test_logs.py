@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -15,6 +12,7 @@ from reflow.stores.sqlite import SqliteStore
 
 from ..flows.scenarios import until
 from .conftest import is_one_line
+from .terminal import Piped
 
 TRIES = """
     import time
@@ -49,36 +47,6 @@ def run(project, fake_slurm, monkeypatch):
     monkeypatch.setenv("REFLOW_STORE_PATH", str(project.manifest))
     project.write(TRIES)
     return project.workflow.submit(project.run_dir, store=project.manifest, executor=SlurmExecutor())
-
-
-class Follower:
-    """``reflow logs --follow`` in a process of its own."""
-
-    def __init__(self, *words: object) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "reflow", "logs", "--follow", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.out = ""
-
-    def wait_for(self, words: str) -> None:
-        """Read lines until the words are in one."""
-        while words not in self.out:
-            line = self._process.stdout.readline()
-            assert line, f"it ended without {words!r}: {self.out}"
-            self.out += line
-
-    def interrupt(self) -> None:
-        """Press Ctrl-C."""
-        self._process.send_signal(signal.SIGINT)
-
-    def end(self) -> tuple[int, str]:
-        """Read to the end and return exit code and stderr."""
-        out, err = self._process.communicate(timeout=60)
-        self.out += out
-        return self._process.returncode, err
 
 
 def state_of(run, task, index):
@@ -118,7 +86,7 @@ def test_each_attempt_has_its_log_and_an_unknown_one_lists_them(project, run):
 
 
 def test_following_begins_before_the_element_and_ends_with_it(project, run):
-    follower = Follower(run.run_id, "work[1]")
+    follower = Piped("-m", "reflow", "logs", "--follow", run.run_id, "work[1]")
     follower.wait_for("number 1 begins")
     (project.run_dir / "open").touch()
     code, err = follower.end()
@@ -132,7 +100,7 @@ def test_following_goes_on_with_the_next_attempt(project, run):
     (project.run_dir / "open").touch()
     until(lambda: state_of(run, "work", 1).failure == "EXCEPTION")
     run.retry()
-    follower = Follower(run.run_id, "work[1]")
+    follower = Piped("-m", "reflow", "logs", "--follow", run.run_id, "work[1]")
     follower.wait_for("first: False")
     (project.run_dir / "open").touch()
     code, err = follower.end()
@@ -144,7 +112,7 @@ def test_following_goes_on_when_the_element_is_tried_again_by_itself(project, fa
     monkeypatch.setenv("REFLOW_STORE_PATH", str(project.manifest))
     project.write(TRIES.replace("@wf.array_job(", '@wf.array_job(retries=1, retry_on=["RuntimeError"], '))
     run = project.workflow.submit(project.run_dir, store=project.manifest, executor=SlurmExecutor())
-    follower = Follower(run.run_id, "work[1]")
+    follower = Piped("-m", "reflow", "logs", "--follow", run.run_id, "work[1]")
     follower.wait_for("first: True")
     (project.run_dir / "open").touch()
     follower.wait_for("first: False")
@@ -157,7 +125,7 @@ def test_following_goes_on_when_the_element_is_tried_again_by_itself(project, fa
 
 
 def test_ctrl_c_ends_the_following_and_leaves_the_run_alone(project, run, fake_slurm):
-    follower = Follower(run.run_id, "work[1]")
+    follower = Piped("-m", "reflow", "logs", "--follow", run.run_id, "work[1]")
     follower.wait_for("number 1 begins")
     follower.interrupt()
     code, err = follower.end()

@@ -10,7 +10,7 @@ from reflow import RunState, SlurmExecutor
 from reflow.run import Run
 from reflow.stores.sqlite import SqliteStore
 
-from .terminal import Terminal
+from .terminal import Piped, Terminal
 
 #: Elements that wait until the test lets them go.
 GATED = """
@@ -68,15 +68,15 @@ def test_a_run_that_is_over_is_shown_and_its_end_is_the_exit_code(project, done,
 
 def test_without_a_terminal_each_change_is_a_line(project, gated):
     run = gated(unlucky=1)
+    watch = Piped("-m", "reflow", "watch", run.run_id)
+    watch.wait_for(f"{run.run_id} RUNNING")
     (project.run_dir / "open").touch()
-    outcome = project.process("-m", "reflow", "watch", run.run_id)
-    assert outcome.code == 1
-    lines = [line.partition("  ")[2] for line in outcome.out.splitlines()]
-    assert f"{run.run_id} RUNNING" in lines
+    assert watch.end() == (1, "")
+    lines = [line.partition("  ")[2] for line in watch.out.splitlines()]
     assert any(line.startswith("gate 2/3  1 failed [1]") for line in lines)
     assert any(line.startswith("gate[1]: EXCEPTION at ") and "1 is unlucky" in line for line in lines)
     assert f"{run.run_id} FAILED" in lines
-    assert "\x1b" not in outcome.out
+    assert "\x1b" not in watch.out
 
 
 def test_on_a_terminal_one_screen_is_drawn_over_until_the_run_is_over(project, gated):
