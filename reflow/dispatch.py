@@ -297,8 +297,9 @@ def settle(run: ActiveRun, *, must: bool = False, watching: bool = False) -> Non
     """
     run.store.merge()
     try:
-        is_requested = run.store.dispatch_requested(run.run_id) and (not watching or deferring.is_due(run.folder))
-        if reconcile(run, must=must) or is_requested:
+        if reconcile(run, must=must) or (
+            (not watching or deferring.is_due(run.folder)) and run.store.dispatch_requested(run.run_id)
+        ):
             run.store.request_dispatch(run.run_id)
             dispatch(run)
     except SchedulerError as error:

@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 
-from reflow import RunState, SlurmExecutor
+from reflow import RunState, SlurmExecutor, dispatch
 from reflow.paths import RunFolder
 
 from . import scenarios
@@ -54,6 +54,23 @@ def test_however_many_watch_a_run_that_is_not_taken_it_is_tried_ever_more_rarely
             tries.append(len(fake_slurm.calls("sbatch")))
     # Of ten who look, one tries when it is due: the job, and as that is not taken, an alarm.
     assert tries == 6 * [0, 2]
+
+
+def test_what_is_requested_while_the_scheduler_is_asked_is_dispatched_by_the_same_look(
+    tmp_path, store, fake_slurm, monkeypatch
+):
+    fake_slurm.configure(nodes={})
+    run = scenarios.survey().submit(tmp_path / "run", store=store, executor=SlurmExecutor(), size=3)
+
+    def reconcile(active, *, must):
+        store.request_dispatch(run.run_id)  # as a merge on the way does, when it finds that a stage has ended
+        return False
+
+    monkeypatch.setattr(dispatch, "reconcile", reconcile)
+    for watching in (False, True):
+        run.refresh(watching=watching)
+        assert not store.dispatch_requested(run.run_id)
+    run.cancel()
 
 
 def test_a_command_tries_at_once_and_what_is_taken_is_no_longer_put_off(tmp_path, store, fake_slurm):
