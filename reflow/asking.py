@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from .deferred import dataclass, field
 from .indices import Indices
 from .paths import RunFolder
+from .stores.files import time_left
 from .stores.locking import hold
 
 if TYPE_CHECKING:
@@ -68,12 +69,10 @@ def turn(folder: RunFolder, *, must: bool) -> Iterator[Notes | None]:
 
 def is_due(folder: RunFolder, later: float = 0.0) -> bool:
     """Return whether the last answer is old enough, by `later` seconds more than people wait; one ``stat``."""
-    try:
-        next_at = os.stat(folder.questions).st_mtime
-    except OSError:
+    left = time_left(folder.questions)
+    if left is None:
         return later == 0.0  # nobody has asked yet, and a person wants to know
-    left = next_at + later - time.time()
-    return not 0 < left < _FAR
+    return not 0 < left + later < _FAR
 
 
 def put_off(folder: RunFolder, seconds: float) -> None:

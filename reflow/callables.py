@@ -11,14 +11,11 @@ from types import FunctionType
 from typing import Any, TypeGuard
 
 from .deferred import dataclass
+from .params import MISSING
 
 # Bits of `co_flags`, as the documentation of `inspect` numbers them.
 _VARIABLE_POSITIONAL, _VARIABLE_KEYWORD = 0x04, 0x08
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
-
-
-class Empty:
-    """Stands for an annotation or a default that is not there."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +25,19 @@ class Argument:
     name: str
     #: ``*`` and ``**`` for those that collect what is left, ``/`` for one that has no name to the caller, else ''.
     mark: str
-    annotation: Any = Empty
-    default: Any = Empty
+    #: These two are MISSING where there is none.
+    annotation: Any = MISSING
+    default: Any = MISSING
 
 
 def arguments_of(function: Callable[..., Any]) -> tuple[list[Argument], Any]:
     """Return the parameters in order, and the annotation of what is returned."""
     if is_plain(function):
-        return list(_own_arguments(function)), function.__annotations__.get("return", Empty)
+        return list(_own_arguments(function)), function.__annotations__.get("return", MISSING)
     import inspect
 
     def known(value: Any) -> Any:
-        return Empty if value is inspect.Signature.empty else value
+        return MISSING if value is inspect.Signature.empty else value
 
     signature = inspect.signature(function)
     marks = {"POSITIONAL_ONLY": "/", "VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}
@@ -89,7 +87,7 @@ def _own_arguments(function: FunctionType) -> Iterator[Argument]:
     }
 
     def argument(name: str, mark: str = "") -> Argument:
-        return Argument(name, mark, function.__annotations__.get(name, Empty), given.get(name, Empty))
+        return Argument(name, mark, function.__annotations__.get(name, MISSING), given.get(name, MISSING))
 
     yield from (argument(names[place], "/" if place < code.co_posonlyargcount else "") for place in range(positional))
     if code.co_flags & _VARIABLE_POSITIONAL:

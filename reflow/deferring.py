@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 
 from .paths import RunFolder
+from .stores.files import time_left
 
 #: The first pause and the longest, in seconds.
 PAUSES = (5.0, 60.0)
@@ -32,11 +33,8 @@ def forget(folder: RunFolder) -> None:
 
 def is_due(folder: RunFolder) -> bool:
     """Return whether it is time to try again; one ``stat``."""
-    try:
-        left = os.stat(folder.deferred).st_mtime - time.time()
-    except OSError:
-        return True
-    return not 0 < left <= PAUSES[1]  # a clock that is further ahead than any pause of ours is wrong
+    left = time_left(folder.deferred)
+    return left is None or not 0 < left <= PAUSES[1]  # a clock that is further ahead than any pause of ours is wrong
 
 
 def _last_pause(folder: RunFolder) -> float:

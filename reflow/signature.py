@@ -10,7 +10,7 @@ from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, Method
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 from .annotations import describe_type, fits, plain_type
-from .callables import Argument, Empty, arguments_of, is_async, is_generator, unwrapped
+from .callables import Argument, arguments_of, is_async, is_generator, unwrapped
 from .deferred import dataclass, replace
 from .params import MISSING, Checkpoint, Missing, Param, Result, RunDir, RunDirMark
 
@@ -136,11 +136,10 @@ def _read(function: Callable[..., Any], task: str, renames: Mapping[str, str]) -
         place = f"Task '{task}', parameter '{declared.name}'"
         _check_declaration(declared, function, place)
         annotation = declared.annotation
-        if annotation is not Empty:
+        if annotation is not MISSING:
             annotation = evaluate(annotation, place)
-        default = MISSING if declared.default is Empty else declared.default
-        parameters[declared.name] = _parameter(declared.name, annotation, default, place, renames)
-    if returns is Empty:
+        parameters[declared.name] = _parameter(declared.name, annotation, declared.default, place, renames)
+    if returns is MISSING:
         return parameters, Any
     place = f"Task '{task}', what it returns"
     returns = evaluate(returns, place)
@@ -157,12 +156,12 @@ def _check_declaration(declared: Argument, function: Callable[..., Any], place: 
         )
     if declared.mark == "/":
         raise TypeError(f"{place}: a task's parameters are given by name; remove the `/` from its signature.")
-    if declared.annotation is not Empty or declared.name == "run_dir":
+    if declared.annotation is not MISSING or declared.name == "run_dir":
         return
     owner, _, _ = function.__qualname__.rpartition(".")
     if declared.name == "self" and owner and not owner.endswith("<locals>"):
         raise TypeError(f"{place}: a method cannot be a task; move the function out of the class '{owner}'.")
-    known = declared.default is not Empty and declared.default is not None
+    known = declared.default is not MISSING and declared.default is not None
     kind = type(declared.default).__name__ if known else "int"
     what = f"`{declared.name}: {kind}`"
     raise TypeError(f"{place} has no type: write {what if known else f'its type, such as {what}'}.")
@@ -183,7 +182,7 @@ def _parameter(name: str, annotation: Any, default: Any, place: str, renames: Ma
         kind = ParameterKind.RESULT
         return Parameter(name, plain_type(annotation), kind, default, result=mark.renamed(renames))
     if isinstance(mark, RunDirMark) or (mark is None and name == "run_dir"):
-        wanted = RunDir if annotation is Empty else annotation
+        wanted = RunDir if annotation is MISSING else annotation
         if not fits(RunDir, wanted):
             raise TypeError(
                 f"{place} receives the run directory as a pathlib.Path and cannot be {describe_type(wanted)}: write "

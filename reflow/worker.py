@@ -154,7 +154,7 @@ def after_report(manifest: str, *, may_dispatch: bool) -> None:
         with SqliteStore(manifest) as store:
             if store.publish_only:
                 # A worker killed while it owns the lease would keep everybody else waiting: see stores/lease.py.
-                Spool(manifest).sync()
+                store.spool.sync()
                 return
             store.merge()
             if may_dispatch and store.list_dispatch_requests():

@@ -28,10 +28,11 @@ COMMANDS = (
 )
 
 ABORTED = 130
-#: How long a warning that has been shown is not shown again.
-_SAID_AGAIN_SECONDS = 600.0
 #: What a shell reports of a program that SIGPIPE ended.
 PIPE_CLOSED = 141
+
+#: How long a warning that has been shown is not shown again.
+_SAID_AGAIN_SECONDS = 600.0
 
 
 def _commands(workflow: Workflow | None) -> LazyGroup:

@@ -24,6 +24,14 @@ def age_of(path: Path) -> float:
         return 0.0
 
 
+def time_left(path: Path) -> float | None:
+    """Return the seconds until the time of change that a file was given; None where it cannot be had."""
+    try:
+        return os.stat(path).st_mtime - time.time()
+    except OSError:
+        return None
+
+
 def sync_folder(path: Path) -> None:
     """Ask for the folder's entries to survive a power failure too."""
     with suppress(OSError):  # some network file systems cannot sync a folder, and need not

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflow.callables import Argument, Empty, arguments_of, is_async, is_generator, is_plain, unwrapped
+from reflow.callables import Argument, arguments_of, is_async, is_generator, is_plain, unwrapped
+from reflow.params import MISSING
 
 MARKS = {
     inspect.Parameter.POSITIONAL_ONLY: "/",
@@ -25,7 +26,7 @@ def as_inspected(function) -> tuple[list[Argument], object]:
     signature = inspect.signature(function)
 
     def known(value):
-        return Empty if value is inspect.Signature.empty else value
+        return MISSING if value is inspect.Signature.empty else value
 
     return [
         Argument(each.name, MARKS[each.kind], known(each.annotation), known(each.default))
